@@ -1,0 +1,208 @@
+"""Records of finished runs, as strict JSON beside an .npz of arrays. Never loads torch.
+
+A folder of records holds one pair `<model>-seed<k>.json` and `.npz` for each cell; the JSON is written last and
+names the SHA-256 of its arrays, so that a pair is either whole or not there.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils.files import sha256, write_atomically
+
+SCHEMA_VERSION = 1
+STATUSES = ("finished", "diverged", "failed", "interrupted")
+
+
+class RecordError(ValueError):
+    """A file that is no record of ours, or not a whole one; the message names the file and the fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One cell's outcome, in plain values. Accuracies are fractions, times seconds, losses means over examples.
+
+    `history` has one dict an epoch: train_loss, train_accuracy, fit_loss, fit_accuracy, val_loss, val_accuracy,
+    train_seconds, eval_seconds. `test_` fields come from the final weights, `best_test_` from those of the epoch
+    `best_epoch` (counted from 1), which had the lowest validation loss; all are None unless the run finished.
+
+    `arrays` (kept in the .npz): test_labels, test_predictions, best_test_predictions, uint8 of shape (N,);
+    mistake_indices (M,) int64 of the M <= 16 most confident wrong test images, most confident first,
+    mistake_images (M, C, H, W) uint8 and mistake_confidences (M,) float32, the probability of the wrong class.
+    """
+
+    task: str
+    dataset: str
+    model: str
+    seed: int
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    parameters: int
+    flops_per_image: int
+    model_options: dict
+    config: dict
+    config_hash: str
+    recipe_version: int
+    environment: dict
+    history: list[dict[str, float | None]]
+    status: str
+    message: str = ""
+    test_total: int | None = None
+    test_correct: int | None = None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    best_epoch: int | None = None
+    best_test_correct: int | None = None
+    best_test_accuracy: float | None = None
+    best_test_loss: float | None = None
+    schema_version: int = SCHEMA_VERSION
+    arrays: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Device kind and precision, such as cpu-bf16: records of different kinds are never pooled."""
+        return f"{self.environment['device']}-{self.environment['precision']}"
+
+    @property
+    def stem(self) -> str:
+        return f"{self.model}-seed{self.seed}"
+
+    def curve(self, metric: str) -> np.ndarray:
+        """`metric` over the epochs, shape (epochs,); a value that wasn't finite is NaN."""
+        return np.array([epoch[metric] for epoch in self.history], dtype=float)
+
+
+def to_json(values) -> bytes:
+    """Strict JSON: a number that isn't finite becomes null, since NaN is no JSON."""
+
+    def plain(value):
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value
+
+    return (json.dumps(plain(values), indent=1, allow_nan=False) + "\n").encode()
+
+
+def write_record(folder: Path, record: RunRecord) -> Path:
+    """Write the pair of files into `folder`, the JSON last; returns the JSON's path. Raises OSError."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **record.arrays)
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "arrays"}
+    values["arrays_sha256"] = sha256(buffer.getvalue())
+    path = folder / f"{record.stem}.json"
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    write_atomically(path, to_json(values))
+    return path
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read the pair of files whose JSON is `path`. Raises RecordError, naming the fault; runs no code it reads."""
+    try:
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict) or "schema_version" not in values:
+            raise RecordError(f"{path}: not a record of this suite")
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise RecordError(f"{path}: schema {values['schema_version']}, this version reads {SCHEMA_VERSION}")
+        content = path.with_suffix(".npz").read_bytes()
+        if sha256(content) != values.pop("arrays_sha256", None):
+            raise RecordError(f"{path}: its arrays ({path.stem}.npz) don't have the SHA-256 that it names")
+        with np.load(io.BytesIO(content)) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        values["image_shape"] = tuple(values["image_shape"])
+        values["class_names"] = tuple(values["class_names"])
+        record = RunRecord(**values, arrays=arrays)
+    except RecordError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise RecordError(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
+    if record.status not in STATUSES or record.stem != path.stem:
+        raise RecordError(f"{path}: its model, seed or status don't fit its name")
+    return record
+
+
+def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> tuple[dict[str, list[RunRecord]], list[str]]:
+    """All records in `folder` that count as evidence for `task`, and one line for each that doesn't.
+
+    `declared` maps each model's name to its config hash. Returns ({model: its finished records by seed}, reasons),
+    the models in the declared order, models without a record left out.
+    """
+    runs: dict[str, list[RunRecord]] = {name: [] for name in declared}
+    left_out = []
+    for path in sorted(folder.glob("*.json"), key=_by_model_and_seed):
+        if path.name == "timing.json":
+            continue
+        try:
+            record = read_record(path)
+        except RecordError as error:
+            left_out.append(str(error))
+            continue
+        if record.task != task or record.model not in declared:
+            left_out.append(f"{path.name}: {record.task} does not declare the model {record.model} here")
+        elif record.config_hash != declared[record.model]:
+            left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
+        elif record.status != "finished":
+            left_out.append(f"{path.name}: {record.status} ({record.message})")
+        else:
+            runs[record.model].append(record)
+    return {name: records for name, records in runs.items() if records}, left_out
+
+
+def _by_model_and_seed(path: Path) -> tuple[str, int]:
+    match = re.fullmatch(r"(.*)-seed(\d+)", path.stem)
+    return (match[1], int(match[2])) if match else (path.stem, -1)
+
+
+def publish(folder: Path, record: RunRecord) -> str:
+    """Put `record` into a folder of records and say what that changed. A finished record is only replaced by one."""
+    path = folder / f"{record.stem}.json"
+    try:
+        old = read_record(path)
+    except RecordError:
+        old = None
+    if old is not None and old.status == "finished" and record.status != "finished":
+        return f"{record.stem} {record.status}; the finished record stays"
+    write_record(folder, record)
+    if old is None or old.test_accuracy is None or record.test_accuracy is None:
+        return f"{record.stem} added ({record.status})"
+    return f"{record.stem} replaced: test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingRecord:
+    """A timing pass. `models` maps each model to its measures, one value a round, in seconds:
+
+    train_step_seconds (median of a round's steps), train_epoch_seconds (that times the steps of an epoch),
+    inference_batch_seconds (one training-size batch), latency_seconds and latency_p95_seconds (one image: median
+    and 95th percentile of a round), throughput_batch_seconds (a batch of `throughput_batch_size` images).
+    """
+
+    environment: dict
+    batch_size: int
+    throughput_batch_size: int
+    models: dict[str, dict[str, list[float]]]
+    schema_version: int = SCHEMA_VERSION
+
+
+def write_timing(folder: Path, timing: TimingRecord) -> None:
+    write_atomically(folder / "timing.json", to_json(dataclasses.asdict(timing)))
+
+
+def read_timing(folder: Path, models: Sequence[str]) -> TimingRecord | None:
+    """The folder's timing pass; None where there is none, it can't be read, or it lacks one of `models`."""
+    try:
+        timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return timing if set(models) <= set(timing.models) else None
