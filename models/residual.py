@@ -1,0 +1,63 @@
+"""A convolutional network with residual blocks (He et al. 2016, https://arxiv.org/abs/1512.03385)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResidualBlock(nn.Module):
+    """conv-BN-ReLU-conv-BN plus a shortcut, then ReLU; the shortcut is a 1x1 conv-BN where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self.shortcut(x), inplace=True)
+
+
+class CNNWithResidual(nn.Module):
+    """conv3x3-BN-ReLU, stages of residual blocks, adaptive average pool, optional dropout, fc.
+
+    The stem has the first of `widths` channels; stage i has `blocks_per_stage` blocks of `widths[i]` channels, the
+    first of them with stride `strides[i]`. Raises ValueError if `widths` and `strides` differ in length.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        widths: tuple[int, ...] = (32, 64, 128, 256),
+        strides: tuple[int, ...] = (1, 2, 2, 2),
+        blocks_per_stage: int = 2,
+        stem_bias: bool = False,
+        pooled_size: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        channels = widths[0]
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_shape[0], channels, 3, padding=1, bias=stem_bias), nn.BatchNorm2d(channels), nn.ReLU(True)
+        )
+        blocks = []
+        for width, stride in zip(widths, strides, strict=True):
+            for index in range(blocks_per_stage):
+                blocks.append(ResidualBlock(channels, width, stride if index == 0 else 1))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.AdaptiveAvgPool2d(pooled_size)
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels * pooled_size**2, num_classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.pool(self.blocks(self.stem(images))))  # (B, C, H, W) -> (B, K)

@@ -1,0 +1,139 @@
+"""One cell of a comparison: train a model with one seed, predict the test set, save what came out."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save
+
+from utils.cost import build_model, flops_per_image
+from utils.data import Splits, load_splits
+from utils.datasets import DatasetSpec
+from utils.device import Execution
+from utils.evaluate import confident_mistakes, loss_and_correct, predict
+from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
+from utils.files import write_atomically
+from utils.results import RecordError, RunRecord, read_record, write_record
+from utils.train import Fit, fit
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """All that a process needs to train one cell. `environment` goes into the record, `folder` receives it."""
+
+    task: str
+    spec: DatasetSpec
+    experiment: Experiment
+    seed: int
+    config_hash: str
+    image_shape: tuple[int, int, int]
+    data_dir: Path
+    environment: dict
+    execution: Execution
+    folder: Path
+
+    @property
+    def stem(self) -> str:
+        return f"{self.experiment.name}-seed{self.seed}"
+
+    def load(self) -> Splits:
+        """The data on the job's device, from the cache: the process that dealt the cells has filled it."""
+        limit = self.experiment.config.limit
+        return load_splits(self.spec, self.data_dir, download=False, limit=limit).to(self.execution.device)
+
+    def finished_record(self) -> RunRecord | None:
+        """The record that this cell left in its folder, if it finished there."""
+        try:
+            record = read_record(self.folder / f"{self.stem}.json")
+        except RecordError:
+            return None
+        return record if record.status == "finished" and record.config_hash == self.config_hash else None
+
+
+def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> RunRecord:
+    """Train, predict, save. An error ends this cell only: its record then says what happened.
+
+    The job's folder receives the record, `final.safetensors`, `best.safetensors` (each a plain state dict) and
+    `gradient_flow.npz`, the gradient flow of every step.
+    """
+    history: list[dict] = []
+
+    def keep(entry: dict) -> None:
+        history.append(entry)
+        on_epoch(entry)
+
+    try:
+        model = build_model(job.experiment, data.image_shape, len(job.spec.class_names), job.seed)
+        facts = {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "flops_per_image": flops_per_image(model, data.image_shape),
+        }
+        model = job.execution.place(model)
+        result = fit(model, job.experiment.config, job.seed, data, job.execution, keep)
+        if result.diverged_at is None:
+            outcome = {"status": "finished", **_predict_and_save(job, model, data, result)}
+        else:
+            outcome = {"status": "diverged", "message": f"not finite at step {result.diverged_at}"}
+        record = _record(job, history, **facts, **outcome)
+    except Exception as error:  # whatever it was, the other cells go on
+        record = failed_record(job, f"{type(error).__name__}: {error}", history)
+    write_record(job.folder, record)
+    return record
+
+
+def failed_record(job: CellJob, message: str, history: list[dict] | None = None) -> RunRecord:
+    """The record of a cell that an error ended."""
+    return _record(job, history or [], parameters=0, flops_per_image=0, status="failed", message=message)
+
+
+def _predict_and_save(job: CellJob, model, data: Splits, result: Fit) -> dict:
+    """Test results of the final and the best weights; both are saved, and the gradient flow."""
+    weights = {"final": {name: tensor.clone() for name, tensor in model.state_dict().items()}}
+    weights["best"] = result.best_weights
+    logits = predict(model, data.test, job.execution)
+    model.load_state_dict(result.best_weights)
+    best_logits = predict(model, data.test, job.execution)
+    loss, correct = loss_and_correct(logits, data.test.labels)
+    best_loss, best_correct = loss_and_correct(best_logits, data.test.labels)
+    for name, state in weights.items():
+        content = save({key: tensor.contiguous().cpu() for key, tensor in state.items()})
+        write_atomically(job.folder / f"{name}.safetensors", content)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **result.gradient_flow)
+    write_atomically(job.folder / "gradient_flow.npz", buffer.getvalue())
+    return {
+        "test_total": len(data.test),
+        "test_correct": int(correct),
+        "test_accuracy": correct / len(data.test),
+        "test_loss": loss,
+        "best_epoch": result.best_epoch,
+        "best_test_correct": int(best_correct),
+        "best_test_accuracy": best_correct / len(data.test),
+        "best_test_loss": best_loss,
+        "arrays": {
+            "test_labels": data.test.labels.cpu().numpy().astype(np.uint8),
+            "test_predictions": logits.argmax(1).cpu().numpy().astype(np.uint8),
+            "best_test_predictions": best_logits.argmax(1).cpu().numpy().astype(np.uint8),
+            **confident_mistakes(logits, data.test),
+        },
+    }
+
+
+def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:
+    return RunRecord(
+        task=job.task,
+        dataset=job.spec.name,
+        model=job.experiment.name,
+        seed=job.seed,
+        image_shape=job.image_shape,
+        class_names=job.spec.class_names,
+        model_options=model_options(job.experiment.model),
+        config=resolved_config(job.experiment.config),
+        config_hash=job.config_hash,
+        recipe_version=RECIPE_VERSION,
+        environment=job.environment,
+        history=history,
+        **outcome,
+    )

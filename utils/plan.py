@@ -1,0 +1,61 @@
+"""What a command means before anything runs: which cells, what counts as evidence, and where it goes."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.arguments import chosen_experiments
+from utils.cost import parameter_shapes
+from utils.datasets import DATASETS, STAND_INS, DatasetSpec
+from utils.environment import CHECKOUT
+from utils.experiment import Cell, Experiment, Task, config_hash
+
+PLOTS = CHECKOUT / "plots"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`declared` maps the models whose records count in `output` to their config hashes; `quick` marks a quick look."""
+
+    task: Task
+    spec: DatasetSpec
+    experiments: tuple[Experiment, ...]
+    cells: tuple[Cell, ...]
+    hashes: dict[str, str]
+    declared: dict[str, str]
+    quick: bool
+    output: Path
+    updates_readme: bool
+
+    def records(self, kind: str) -> Path:
+        return self.output / "records" / kind
+
+
+def make_plan(task: Task, options: argparse.Namespace) -> Plan:
+    """Raises ValueError if a model can't take the data set's images."""
+    spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
+    experiments = chosen_experiments(task, options)
+    recipes, hashes = hashes_of(task.experiments, DATASETS[task.dataset]), hashes_of(experiments, spec)
+    quick = any(recipes[name] != chosen for name, chosen in hashes.items())
+    folder = options.runs_dir / "quick" / task.name if quick else PLOTS / task.name
+    return Plan(
+        task=task,
+        spec=spec,
+        experiments=tuple(experiments),
+        cells=tuple(Cell(experiment, seed) for seed in options.seeds for experiment in experiments),
+        hashes=hashes,
+        declared=hashes if quick else recipes,
+        quick=quick,
+        output=options.output_dir or folder,
+        updates_readme=not quick and options.output_dir is None,
+    )
+
+
+def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str, str]:
+    """The config hash of each experiment on the data set."""
+    hashes = {}
+    for experiment in experiments:
+        shapes = parameter_shapes(experiment, spec.image_shape, len(spec.class_names))
+        hashes[experiment.name] = config_hash(experiment, spec.name, shapes)
+    return hashes

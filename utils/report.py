@@ -1,0 +1,275 @@
+"""Results in words: tables and sentences from records, and the README's generated blocks. Never loads torch."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from utils.files import write_atomically
+from utils.results import RunRecord, TimingRecord
+from utils.stats import (
+    Interval,
+    accuracy_plateau,
+    mean_interval,
+    overfitting_onset,
+    ratio_interval,
+    relative_spread,
+    roughness,
+)
+
+Runs = Mapping[str, Sequence[RunRecord]]
+
+BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
+
+
+def results_text(
+    runs: Runs,
+    left_out: Sequence[str],
+    timing: TimingRecord | None,
+    original: Mapping[str, dict],
+    pictures: str,
+) -> str:
+    """The results of a task in Markdown, ending in a newline; `pictures` is the folder to link pictures from.
+
+    `original` holds the original report's figures, {model: its run}, for those of the models that it had.
+    """
+    if not runs:
+        return "No finished run of the current recipes yet.\n"
+    parts = [
+        _what_was_run(runs),
+        _main_table(runs, timing),
+        _sentence_on_seeds(runs),
+        _picture("all_models_curves", "Validation loss and accuracy over the epochs, all models together", pictures),
+        _training_table(runs),
+        _sentence_on_training(runs),
+        _picture("comparison", "Parameters, training time, inference time and test accuracy of each model", pictures),
+        _picture("accuracy_vs_cost", "Test accuracy against training time, inference time and parameters", pictures),
+        _timing_table(runs, timing),
+        _original_table(runs, original),
+        *(_model_pictures(model, pictures) for model in runs),
+        _left_out(left_out),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what_was_run(runs: Runs) -> str:
+    first = next(iter(runs.values()))[0]
+    config, environment = first.config, first.environment
+    seeds = sorted({record.seed for records in runs.values() for record in records})
+    optimizer = {"adam": "Adam", "sgd": "SGD"}[config["optimizer"]]
+    momentum = f", momentum {config['momentum']:g}" if "momentum" in config else ""
+    threads = f", {plural(environment['threads'], 'thread')} a run" if environment["device"] == "cpu" else ""
+    return (
+        f"{TITLES.get(first.dataset, first.dataset)}, {plural(len(seeds), 'seed')} "
+        f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
+        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on "
+        f"{environment['device_name'] or environment['device']} ({first.kind}{threads}, "
+        f"PyTorch {environment['torch']})."
+    )
+
+
+def _main_table(runs: Runs, timing: TimingRecord | None) -> str:
+    header = ["model", "test accuracy, final weights", "best-validation weights", "parameters", "MFLOPs per image"]
+    header += ["training, s per epoch", "inference, ms per batch"] if timing else []
+    rows = []
+    for model, records in runs.items():
+        final = accuracy_interval([r.test_correct for r in records], records[0].test_total)
+        best = accuracy_interval([r.best_test_correct for r in records], records[0].test_total)
+        row = [model, percent(final), percent(best), f"{records[0].parameters:,}"]
+        row.append(f"{records[0].flops_per_image / 1e6:,.2f}")
+        if timing:
+            measured = timing.models[model]
+            row.append(f"{np.median(measured['train_epoch_seconds']):.2f}")
+            row.append(f"{1000 * np.median(measured['inference_batch_seconds']):.2f}")
+        rows.append(row)
+    return table(header, rows)
+
+
+def _sentence_on_seeds(runs: Runs) -> str:
+    fewest = min(len(records) for records in runs.values())
+    if fewest == 1:
+        return (
+            "One seed shows no spread: it can't say which model is more accurate, from which epoch a model tends to "
+            "overfit, or which trains more steadily. More seeds (`--num-seeds 6`) can."
+        )
+    return f"Intervals: two-sided 95% t-intervals over {fewest} seeds or more."
+
+
+def _training_table(runs: Runs) -> str:
+    header = ["model", "last fit loss", "last validation loss", "lowest validation loss (epoch)", "accuracy plateau from"]
+    header.append("roughness of validation loss")
+    rows = []
+    for model, records in runs.items():
+        lowest = [float(np.nanmin(r.curve("val_loss"))) for r in records]
+        plateaus = [p for r in records if (p := accuracy_plateau(r.curve("val_accuracy"))) is not None]
+        rough = mean_interval([roughness(r.curve("val_loss")) for r in records]).estimate
+        rows.append(
+            [
+                model,
+                f"{np.mean([r.curve('fit_loss')[-1] for r in records]):.4f}",
+                f"{np.mean([r.curve('val_loss')[-1] for r in records]):.4f}",
+                f"{np.mean(lowest):.4f} ({epochs_in_words([r.best_epoch for r in records])})",
+                f"epoch {epochs_in_words(plateaus)}" if plateaus else "not defined",
+                "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}",
+            ]
+        )
+    return table(header, rows)
+
+
+def _sentence_on_training(runs: Runs) -> str:
+    lines = [f"- {model}: {overfitting_sentence(records)}." for model, records in runs.items()]
+    return "Overfitting, by the rule in “What the numbers mean”:\n\n" + "\n".join(lines)
+
+
+def overfitting_sentence(records: Sequence[RunRecord]) -> str:
+    """Where a model's runs overfit, such as "overfits from epoch 9 (3 of 3 seeds, 8 to 10)"."""
+    onsets = [overfitting_onset(r.curve("val_loss"), r.curve("fit_loss")) for r in records]
+    epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
+    if not epochs:
+        return onsets[0].reason
+    spread = f", {min(epochs)} to {max(epochs)}" if len(epochs) > 1 else ""
+    return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {plural(len(records), 'seed')}{spread})"
+
+
+def _timing_table(runs: Runs, timing: TimingRecord | None) -> str:
+    if timing is None:
+        return "Times have not been measured for this kind of machine yet."
+    reference = next(iter(timing.models))
+    header = ["model", "training step, ms", f"epoch time relative to {reference}", "latency of one image, ms (p95)"]
+    header.append(f"throughput at batch {timing.throughput_batch_size}, images per s")
+    rows = []
+    for model in runs:
+        measured = timing.models[model]
+        ratio = ratio_interval(
+            measured["train_epoch_seconds"], timing.models[reference]["train_epoch_seconds"]
+        )
+        throughput = timing.throughput_batch_size / np.median(measured["throughput_batch_seconds"])
+        rows.append(
+            [
+                model,
+                _milliseconds_with_quartiles(measured["train_step_seconds"]),
+                "1" if model == reference else f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+                f"{_milliseconds(measured['latency_seconds'])} ({_milliseconds(measured['latency_p95_seconds'])})",
+                f"{throughput:,.0f}",
+            ]
+        )
+    on = timing.environment
+    threads = f", {plural(on['threads'], 'thread')}" if on["device"] == "cpu" else ""
+    rounds = len(timing.models[reference]["train_step_seconds"])
+    notes = (
+        f"On this machine, in this session ({on['device_name'] or on['device']}{threads}, {on['precision']}, PyTorch "
+        f"{on['torch']}): medians over {rounds} shuffled rounds with nothing else running, quartiles or 95% intervals "
+        f"in brackets. Training time excludes loading the data into memory and evaluation."
+    )
+    return table(header, rows) + "\n\n" + notes + _busy(timing)
+
+
+def _busy(timing: TimingRecord) -> str:
+    spreads = {model: relative_spread(measured["train_step_seconds"]) for model, measured in timing.models.items()}
+    worst = max(spreads, key=spreads.get)
+    if spreads[worst] <= BUSY:
+        return ""
+    return (
+        f" **The machine was busy:** between rounds the training step of {worst} varied by {spreads[worst]:.0%} "
+        f"(interquartile range over median; up to {BUSY:.0%} counts as quiet), so don't rely on these times."
+    )
+
+
+def _original_table(runs: Runs, original: Mapping[str, dict]) -> str:
+    if not original:
+        return ""
+    rows = []
+    for model, records in runs.items():
+        if model in original:
+            figures, claim = original[model], original[model]["claims"].get("overfitting_from_epoch")
+            ours = accuracy_interval([r.test_correct for r in records], records[0].test_total)
+            claimed = f"from epoch {claim}" if claim else "none"
+            row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(ours), claimed]
+            rows.append([*row, overfitting_sentence(records)])
+    header = ["model", "original: last accuracy on the test set", "ours: test accuracy", "original: overfitting", "ours"]
+    return (
+        "Beside the original report, which used the test set as validation set, trained on all 60,000 images (ours "
+        "holds out 5,000) and read overfitting off by eye:\n\n" + table(header, rows)
+        if rows
+        else ""
+    )
+
+
+def _model_pictures(model: str, pictures: str) -> str:
+    images = [
+        _picture(f"{model}_curves", f"Learning curves of {model}: loss and accuracy over the epochs", pictures),
+        _picture(f"{model}_confusion_matrix", f"Confusion matrix of {model} on the test set", pictures),
+        _picture(f"{model}_mistakes", f"The most confident mistakes of {model} on the test set", pictures),
+    ]
+    inside = "\n\n".join(images)
+    return f"<details><summary>{model}: curves, confusion matrix, mistakes</summary>\n\n{inside}\n\n</details>"
+
+
+def _left_out(left_out: Sequence[str]) -> str:
+    return "Left out of these results:\n\n" + "\n".join(f"- {reason}" for reason in left_out) if left_out else ""
+
+
+def _picture(name: str, alt: str, pictures: str) -> str:
+    return f"![{alt}]({pictures}{name}.png)"
+
+
+def accuracy_interval(correct: Sequence[int], total: int) -> Interval:
+    """Mean accuracy over seeds and its interval, from counts of right predictions; fractions."""
+    interval = mean_interval(correct)
+    return Interval(interval.estimate / total, interval.low / total, interval.high / total, interval.n)
+
+
+def percent(interval: Interval) -> str:
+    """Such as "98.12%", or "98.12% (97.99% to 98.25%)" where there is an interval."""
+    text = f"{interval.estimate:.2%}"
+    return text if np.isnan(interval.low) else f"{text} ({interval.low:.2%} to {interval.high:.2%})"
+
+
+def epochs_in_words(epochs: Sequence[int]) -> str:
+    """The median, and the range where there is one: "9", or "9, 8 to 10"."""
+    median, low, high = np.median(epochs), min(epochs), max(epochs)
+    return f"{median:g}" if low == high else f"{median:g}, {low} to {high}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return f"{1000 * np.median(seconds):.2f}"
+
+
+def _milliseconds_with_quartiles(seconds: Sequence[float]) -> str:
+    low, median, high = 1000 * np.percentile(seconds, [25, 50, 75])
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def block_of(readme: str, name: str) -> str | None:
+    """The text between a README's markers for block `name`; None where they are missing."""
+    match = _block_pattern(name).search(readme)
+    return match and match[2]
+
+
+def update_block(path: Path, name: str, text: str) -> bool:
+    """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing."""
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
+        readme = path.read_text(encoding="utf-8") if path.exists() else ""
+        if block_of(readme, name) is None:
+            return False
+        updated = _block_pattern(name).sub(lambda match: f"{match[1]}\n{text}\n{match[3]}", readme)
+        if updated != readme:
+            write_atomically(path, updated.encode())
+        return True
+
+
+def _block_pattern(name: str) -> re.Pattern:
+    return re.compile(rf"(<!-- {name}: begin[^>]*-->)\n(.*?)\n?(<!-- {name}: end -->)", re.DOTALL)
