@@ -2,34 +2,35 @@
 
 import argparse
 import json
+import math
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
 from utils.arguments import parse
 from utils.cells import CellJob
-from utils.cost import choose_precision, seconds_per_step, timing_pass, training_seconds
+from utils.cost import choose_precision, seconds_per_step, timing_pass
 from utils.data import Splits, load_splits
 from utils.datasets import DataError
 from utils.device import Execution, choose_device, physical_cores
 from utils.distributed import run_in_turn, run_side_by_side
-from utils.environment import CHECKOUT, describe_environment, git, source_hash
+from utils.environment import describe_environment, source_hash
 from utils.experiment import Experiment, Task
-from utils.figures import draw_task
 from utils.files import write_atomically
+from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown_kind
 from utils.plan import Plan, make_plan
 from utils.progress import Progress
-from utils.report import results_text, table, update_block
-from utils.results import RunRecord, publish, read_runs, read_timing, to_json, write_timing
+from utils.results import RunRecord, drop_records, publish, read_timing, to_json, write_timing
 
-README = CHECKOUT / "README.md"
-ORIGINAL_REPORT = CHECKOUT / "docs" / "original_report.json"
+EVALUATION_SHARE = 1.1  # a run's time over that of its training steps
 
 
 def main(task: str, *, dataset: str, experiments: Sequence[Experiment], argv: Sequence[str] | None = None) -> NoReturn:
@@ -44,8 +45,9 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     try:
         plan = make_plan(task, options)
         if options.replot:
-            draw(plan, options.kind or shown_kind(plan))
-            return closing_lines(plan)
+            draw(plan, shown_kind(plan, options.kind))
+            print(closing_lines(plan, []))
+            return 0
         processes, execution = choose_execution(plan, options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,35 +66,37 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
 def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, execution: Execution) -> int:
     started = time.monotonic()
     execution.prepare_process()
-    data = load_splits(plan.spec, options.data_dir, not options.no_download, options.limit)
+    data = load_splits(plan.spec, options.data_dir, not options.no_download, options.limit).to(execution.device)
     precision = options.precision
     if precision == "auto":
         precision = remembered_precision(plan, options.runs_dir, data, execution)
     execution = replace(execution, precision=precision)
     records: list[RunRecord] = []
-    kind = f"{execution.device.type}-{execution.precision}"
     if not options.time_only:
-        jobs = make_jobs(plan, options, execution)
         try:
-            records = train(plan, options, jobs, data, processes, execution)
+            records = train(plan, options, make_jobs(plan, options, execution), data, processes)
         finally:  # also when interrupted: what had finished is drawn
-            draw(plan, kind)
-    time_models(plan, kind, data, execution, needed=bool(records) or options.time_only)
-    draw(plan, kind)
-    return closing_lines(plan, records, time.monotonic() - started)
+            draw(plan, execution.kind)
+    if time_models(plan, options, data, execution, trained=bool(records)):
+        draw(plan, execution.kind)
+    print(closing_lines(plan, records))
+    say(options, f"Took {minutes(time.monotonic() - started)}.")
+    return 0 if all(record.status == "finished" for record in records) else 1
 
 
 def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Execution]:
-    """How many cells run side by side, and with what each; its precision is still open.
+    """How many cells run side by side, and with what each; the precision is still open.
 
-    The threads of a cell follow from the whole plan, finished cells included. Raises ValueError for a device that
-    isn't there, and for more processes than cores, since threads in excess of cores wait for each other.
+    The threads of a cell follow from the whole plan, finished cells included. Raises ValueError for a device or
+    precision that isn't there, and for more processes than cores, since threads in excess of cores wait for each other.
     """
     device, cores = choose_device(options.device), physical_cores()
+    if options.precision == "bf16" and device.type == "mps":
+        raise ValueError("--precision bf16: not available on mps; choose auto or fp32")
     if device.type != "cpu":
         return options.jobs or 1, Execution(device, "fp32", cores)
     if options.jobs and options.jobs > cores:
-        raise ValueError(f"--jobs {options.jobs}: this process may use {cores} cores; choose 1 to {cores}")
+        raise ValueError(f"--jobs {options.jobs}: there are {cores} cores to use; choose 1 to {cores}")
     processes = options.jobs or min(cores, len(plan.cells))
     return processes, Execution(device, "fp32", cores // processes)
 
@@ -108,14 +112,14 @@ def remembered_precision(plan: Plan, runs_dir: Path, data: Splits, execution: Ex
         known = {}
     if {**known, **machine} == known:
         return known["precision"]
-    precision = choose_precision(plan.experiments, data.to(execution.device), len(plan.spec.class_names), execution)
+    precision = choose_precision(plan.experiments, data, len(plan.spec.class_names), execution)
     write_atomically(path, to_json({**machine, "precision": precision}))
     return precision
 
 
 def make_jobs(plan: Plan, options: argparse.Namespace, execution: Execution) -> list[CellJob]:
     environment = describe_environment(execution)
-    folder = options.runs_dir / plan.task.name / f"{execution.device.type}-{execution.precision}"
+    folder = options.runs_dir / plan.task.name / execution.kind
     return [
         CellJob(
             task=plan.task.name,
@@ -134,32 +138,79 @@ def make_jobs(plan: Plan, options: argparse.Namespace, execution: Execution) -> 
 
 
 def train(
-    plan: Plan,
-    options: argparse.Namespace,
-    jobs: list[CellJob],
-    data: Splits,
-    processes: int,
-    execution: Execution,
+    plan: Plan, options: argparse.Namespace, jobs: list[CellJob], data: Splits, processes: int
 ) -> list[RunRecord]:
-    """Train what isn't finished, publish each record as it comes and draw each model when its last one has.
+    """Train what hasn't finished, publish each record as it comes, draw when a model's last one has come.
 
-    Returns the records of the cells that were trained now.
+    Returns the records of the cells trained now.
     """
-    data, folder = data.to(execution.device), plan.records(jobs[0].execution_kind)
-    done = {job.stem: record for job in jobs if options.resume and (record := reusable(job, options.quiet))}
-    waiting = [job for job in jobs if job.stem not in done]
-    steps = seconds_per_step(
-        [e for e in plan.experiments if any(job.experiment == e for job in waiting)],
-        data,
-        len(plan.spec.class_names),
-        execution,
-    )
-    seconds = {
-        job.stem: training_seconds(steps[job.experiment.name], len(data.train), job.experiment.config)
-        for job in waiting
-    }
+    execution, folder = jobs[0].execution, plan.records(jobs[0].execution.kind)
+    done = [record for job in jobs if options.resume and (record := reusable(job)) is not None]
+    waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    seconds = estimate(waiting, data, execution)
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
-    if not options.quiet:
-        print(plan_in_words(plan, jobs, waiting, processes, makespan(seconds.values(), processes)))
+    say(options, plan_in_words(plan, jobs, waiting, processes, seconds))
 
-    publisher = Publisher(plan, folder, fresh=options.fresh or plan.quick)
+    awaited = Counter(job.experiment.name for job in jobs)
+    published, drop = set(), options.fresh or plan.quick
+    with Progress(waiting, options.quiet) as progress:
+        if processes == 1:
+            trained = run_in_turn(waiting, data, progress.epoch_done)
+        else:
+            trained = run_side_by_side(waiting, processes, progress.epoch_done)
+        new = []
+        with closing(trained):
+            for record in chain(done, trained):
+                if drop and record.status == "finished":
+                    drop_records(folder, keep=published)
+                    drop = False
+                progress.say(publish(folder, record))
+                published.add(record.stem)
+                new += [] if record in done else [record]
+                awaited[record.model] -= 1
+                if awaited[record.model] == 0:
+                    draw(plan, execution.kind)
+    return new
+
+
+def reusable(job: CellJob) -> RunRecord | None:
+    """The record of a cell that has finished before, unless the code that trains it has changed since."""
+    record = job.finished_record()
+    if record is not None and record.environment["source_hash"] != job.environment["source_hash"]:
+        print(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
+        return None
+    return record
+
+
+def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dict[str, float]:
+    """Rough seconds of training for each job, by its stem, from a few timed steps of each model."""
+    experiments = {job.experiment.name: job.experiment for job in jobs}
+    seconds = {}
+    for name, experiment in experiments.items():
+        steps = math.ceil(len(data.train) / experiment.config.batch_size) * experiment.config.epochs
+        step = seconds_per_step(experiment, data, len(jobs[0].spec.class_names), execution)
+        seconds[name] = EVALUATION_SHARE * step * steps
+    return {job.stem: seconds[job.experiment.name] for job in jobs}
+
+
+def time_models(plan: Plan, options: argparse.Namespace, data: Splits, execution: Execution, trained: bool) -> bool:
+    """The timing pass, with all cores and nothing else running; whether there was one.
+
+    Only a pass over all models replaces the last, and only if there is something new to time.
+    """
+    folder, names = plan.records(execution.kind), [experiment.name for experiment in plan.experiments]
+    if names != list(plan.declared):
+        say(options, "No timing pass: it compares all models of the task, and this run leaves some out.")
+        return False
+    if not (trained or options.time_only) and read_timing(folder, names) is not None:
+        return False
+    say(options, "Timing pass ...")
+    execution = replace(execution, threads=physical_cores())
+    execution.prepare_process()
+    write_timing(folder, timing_pass(plan.experiments, data, len(plan.spec.class_names), execution))
+    return True
+
+
+def say(options: argparse.Namespace, text: str) -> None:
+    if not options.quiet:
+        print(text, flush=True)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from utils.data import Splits
 from utils.device import Execution, has_bf16_units, stream_seed
 from utils.environment import describe_environment
-from utils.experiment import Experiment, TrainConfig
+from utils.experiment import Experiment
 from utils.gradients import DETAIL_EVERY, GradientFlow
 from utils.results import TimingRecord
 from utils.timing import benchmark, seconds_per_call
@@ -120,19 +120,14 @@ def _inference(
 
 
 def seconds_per_step(
-    experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution, steps: int = 2
-) -> dict[str, float]:
-    """A rough duration of each model's training step, from a few steps after a first one."""
-    seconds = {}
-    for experiment in experiments:
-        with training_steps(experiment, data, num_classes, execution, steps) as run:
-            seconds[experiment.name] = float(seconds_per_call(run, execution.synchronize, 2)[-1]) / steps
-    return seconds
+    experiment: Experiment, data: Splits, num_classes: int, execution: Execution, steps: int = 2
+) -> float:
+    """A rough duration of the model's training step, from `steps` of them after as many to warm up."""
+    with training_steps(experiment, data, num_classes, execution, steps) as run:
+        return float(seconds_per_call(run, execution.synchronize, 2)[-1]) / steps
 
 
-def choose_precision(
-    experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution
-) -> str:
+def choose_precision(experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution) -> str:
     """ "bf16" if this machine trains the task's models faster so, else "fp32"; one choice for all of them.
 
     The processor must have bf16 units. On a CPU, some builds of PyTorch still run bf16 convolutions on a reference
@@ -145,9 +140,11 @@ def choose_precision(
     fp32, bf16 = replace(execution, precision="fp32"), replace(execution, precision="bf16")
     if _convolution_seconds(bf16) > _convolution_seconds(fp32):
         return "fp32"
-    slow = seconds_per_step(experiments, data, num_classes, fp32, steps=1)
-    fast = seconds_per_step(experiments, data, num_classes, bf16, steps=1)
-    return "bf16" if sum(fast.values()) < sum(slow.values()) else "fp32"
+    slow, fast = (
+        sum(seconds_per_step(experiment, data, num_classes, kind, steps=1) for experiment in experiments)
+        for kind in (fp32, bf16)
+    )
+    return "bf16" if fast < slow else "fp32"
 
 
 def _convolution_seconds(execution: Execution) -> float:
@@ -159,8 +156,3 @@ def _convolution_seconds(execution: Execution) -> float:
             F.conv2d(images, weights, padding=1).float().sum().backward()
 
     return float(np.median(seconds_per_call(forward_and_backward, execution.synchronize, 5)))
-
-
-def training_seconds(step_seconds: float, examples: int, config: TrainConfig) -> float:
-    """Rough duration of a whole run: its steps, and a tenth more for evaluation."""
-    return 1.1 * step_seconds * math.ceil(examples / config.batch_size) * config.epochs

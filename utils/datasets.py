@@ -79,8 +79,8 @@ DATASETS = {spec.name: spec for spec in (MNIST, CIFAR10)}
 DIGITS = DatasetSpec(
     name="digits",
     class_names=tuple("0123456789"),
-    mean=(0.0,),
-    std=(1.0,),
+    mean=(0.3054,),
+    std=(0.3760,),
     arrays={
         "train_images": ArraySpec((1437, 8, 8)),
         "train_labels": ArraySpec((1437,)),
@@ -96,8 +96,8 @@ SHAPES = DatasetSpec(
         for shape in ("disc", "ring", "square", "triangle", "cross")
         for texture in ("striped", "checked")
     ),
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
+    mean=(0.3402, 0.3413, 0.3458),
+    std=(0.2217, 0.2209, 0.2227),
     arrays={
         "train_images": ArraySpec((2000, 32, 32, 3)),
         "train_labels": ArraySpec((2000,)),

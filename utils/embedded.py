@@ -42,15 +42,15 @@ def shapes() -> dict[str, np.ndarray]:
     rows, columns = np.mgrid[:32, :32].astype(np.float32)
     x, y = _rotate(columns - uniform(12, 19), rows - uniform(12, 19), uniform(0, 2 * np.pi))
     radius = uniform(8, 12)
-    shape = np.where(_inside(labels // 2, x / radius, y / radius)[..., None], 1, 0)
+    shape = _inside(labels // 2, x / radius, y / radius)[..., None]
     across, along = _rotate(columns, rows, uniform(0, 2 * np.pi))
     frequency = 2 * np.pi / uniform(4, 7)
     stripes = np.sin(across * frequency + uniform(0, 2 * np.pi))
     checks = stripes * np.sin(along * frequency + uniform(0, 2 * np.pi))
-    light = np.where(labels[:, None, None] % 2 == 0, stripes, checks)[..., None] > 0
+    light = (np.where(labels[:, None, None] % 2 == 0, stripes, checks) > 0)[..., None]
 
     background, colour = rng.uniform(0, 0.6, (2, len(labels), 1, 1, 3)).astype(np.float32)
-    painted = np.where(shape, colour + np.where(light, 0.4, 0), background)
+    painted = np.where(shape, colour + light * np.float32(0.4), background)
     noise = rng.standard_normal(painted.shape, dtype=np.float32)
     images = np.rint(255 * np.clip(painted + 0.08 * noise, 0, 1)).astype(np.uint8)
     arrays = {

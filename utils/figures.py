@@ -1,11 +1,14 @@
 """Whole figures of a task, and `draw_task`, which lists them all. Drawn from records alone; never loads torch."""
 
 import io
+import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.style
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -21,6 +24,7 @@ Styles = Mapping[str, LineStyle]
 
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 MISTAKES_A_ROW = 8
+NOTE_LETTERS = 100  # a line of 9-point text
 WIDTH = 9.0  # inches: 10-point text reads at the 900 pixels of a README
 STYLE = {
     "figure.dpi": 150,
@@ -35,6 +39,11 @@ STYLE = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4,
     "legend.frameon": False,
+    "legend.handlelength": 3.0,  # shows the line style beside the marker
+    "figure.constrained_layout.w_pad": 0.1,  # inches; the other two are parts of a panel
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.wspace": 0.04,
+    "figure.constrained_layout.hspace": 0.04,
 }
 
 
@@ -77,12 +86,15 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def legend_below(figure: Figure, handles: Sequence) -> None:
-    """One legend for all panels, below them, in as many equal columns as fit the width."""
-    labels = [handle.get_label() for handle in handles]
-    longest = max(map(len, labels)) + 8  # a handle and its gaps are as wide as 8 letters, and a line holds 105
-    rows = -(-len(labels) // max(1, 105 // longest))
-    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(labels) // rows))
+def legend_below(figure: Figure, handles: Sequence[Artist], note: str = "") -> None:
+    """One legend for all panels, below them, in as few rows as the width allows, `note` above it."""
+    for rows in range(1, len(handles) + 1):
+        columns = math.ceil(len(handles) / rows)
+        legend = figure.legend(handles=handles, title=note, title_fontsize=9, ncols=columns, loc="outside lower center")
+        if rows == len(handles) or legend.get_window_extent().width < figure.bbox.width:
+            break
+        legend.remove()
+    legend.get_title().set_multialignment("center")
 
 
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
@@ -122,20 +134,15 @@ def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figur
         else:
             plots.cost_bars(ax, cost.values, styles, cost.in_words)
             ax.xaxis.set_major_formatter(cost.ticks)
-    seeds = [len(records) for records in runs.values()]
-    axes[1, 1].set_title(f"test accuracy, {plots.seed_count(seeds)}")
+    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}")
     plots.accuracy_points(axes[1, 1], runs, styles)
-    intervals = "Accuracy: small points are seeds, the line is the 95% t-interval of their mean."
-    one_seed = "Accuracy: one seed has no interval."
-    notes = [intervals] * (max(seeds) > 1) + [one_seed] * (min(seeds) == 1) + times_in_words(timing)
-    figure.supxlabel("\n".join(notes), fontsize=9)
+    figure.supxlabel(notes(runs, timing), fontsize=9)
     return figure
 
 
 def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
     """Test accuracy against each cost, one marker a model."""
-    seeds = plots.seed_count([len(records) for records in runs.values()])
-    figure = new_figure(4.4, f"{data_of(runs)}: test accuracy against cost, {seeds}")
+    figure = new_figure(4.4, f"{data_of(runs)}: test accuracy against cost, {seeds_of(runs)}")
     axes = figure.subplots(1, 3, sharey=True)
     for ax, cost in zip(axes, costs_of(runs, timing), strict=True):
         ax.set_xlabel(cost.title)
@@ -147,8 +154,7 @@ def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) ->
     axes[0].set_ylabel("test accuracy")
     axes[0].set_ylim(plots.accuracy_limits(runs))
     axes[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    figure.supxlabel("\n".join(times_in_words(timing)), fontsize=9)
-    legend_below(figure, axes[0].get_lines())
+    legend_below(figure, axes[0].get_lines(), notes(runs, timing))
     return figure
 
 
@@ -177,15 +183,18 @@ def costs_of(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
     ]
 
 
-def times_in_words(timing: TimingRecord | None) -> list[str]:
-    """What the times were measured on, as a line for a figure's foot; no line without times."""
-    if timing is None:
-        return []
-    rounds = len(next(iter(timing.models.values()))["train_epoch_seconds"])
-    on = timing.environment
-    name = on["device_name"] or on["device"]
-    threads = f", {on['threads']} threads" if on["device"] == "cpu" else ""
-    return [f"Times: median of {rounds} rounds on {name}{threads}, {on['precision']}, PyTorch {on['torch']}."]
+def notes(runs: Runs, timing: TimingRecord | None) -> str:
+    """How to read accuracies and times, and what the times were measured on, for a figure's foot."""
+    several = max(map(len, runs.values())) > 1
+    lines = ["Accuracy: mean over seeds with its 95% t-interval." if several else "Accuracy: one seed, so no interval."]
+    if timing is not None:
+        rounds = len(next(iter(timing.models.values()))["train_epoch_seconds"])
+        on = timing.environment
+        machine = (
+            f"{on['device_name']} ({on['device']}, threads: {on['threads']}), {on['precision']}, PyTorch {on['torch']}"
+        )
+        lines += textwrap.wrap(f"Times: median and quartiles of {rounds} rounds on {machine}.", NOTE_LETTERS)
+    return "\n".join(lines)
 
 
 def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
@@ -202,11 +211,11 @@ def model_mistakes(records: Sequence[RunRecord]) -> Figure:
     """The most confident wrong test images of one model's lowest seed."""
     record = min(records, key=lambda record: record.seed)
     count = len(record.arrays["mistake_indices"])
-    title = (
-        f"{record.model} on {data_name(record)}: its {count} most confident mistakes on test images, seed {record.seed}"
-    )
-    figure = new_figure(1.6 * max(1, -(-count // MISTAKES_A_ROW)) + 0.6, title)
-    axes = figure.subplots(max(1, -(-count // MISTAKES_A_ROW)), MISTAKES_A_ROW, squeeze=False)
+    title = f"{record.model} on {data_name(record)}: the {count} most confident test mistakes, seed {record.seed}"
+    title += "\nTrue class → predicted class, and the probability it gave"
+    rows = max(1, math.ceil(count / MISTAKES_A_ROW))
+    figure = new_figure(0.8 + (1.6 if plots.has_long_names(record) else 1.45) * rows, title)
+    axes = figure.subplots(rows, MISTAKES_A_ROW, squeeze=False)
     for index, ax in enumerate(axes.flat):
         if index < count:
             plots.mistake(ax, record, index)
@@ -221,3 +230,7 @@ def data_name(record: RunRecord) -> str:
 
 def data_of(runs: Runs) -> str:
     return data_name(next(iter(runs.values()))[0])
+
+
+def seeds_of(runs: Runs) -> str:
+    return plots.seed_count([len(records) for records in runs.values()])

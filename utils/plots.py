@@ -34,7 +34,7 @@ FIT_STYLE = LineStyle("#333333", "-", "")
 
 
 def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
-    """A style for each model of a task by its position in the declared order, so that it keeps its colour when others are missing."""
+    """A style for each model by its position in the declared order: it keeps it while other models have no record."""
     return {
         model: LineStyle(
             COLORS[i % len(COLORS)],
@@ -51,7 +51,7 @@ def seed_count(counts: Sequence[int]) -> str:
     return f"{low} to {high} seeds" if low < high else f"{low} seed{'s' if low > 1 else ''}"
 
 
-def test_accuracies(records: Sequence[RunRecord]) -> np.ndarray:
+def final_accuracies(records: Sequence[RunRecord]) -> np.ndarray:
     """Test accuracy of each seed with its final weights, shape (n,), from the integer counts."""
     return np.array([record.test_correct / record.test_total for record in records])
 
@@ -93,21 +93,16 @@ def learning_curves(ax: Axes, records: Sequence[RunRecord], quantity: str, style
 
 
 def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """Title with the overfitting onset in words; where seeds have one, a line at their median and a span over them."""
+    """A title that tells the overfitting onset in words; where seeds have one, a line at their median."""
     onsets = [overfitting_onset(record.curve("val_loss"), record.curve("fit_loss")) for record in records]
     epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
-    seeds = seed_count([len(records)])
-    if not epochs:
-        ax.set_title(f"overfitting onset: {onsets[0].reason}" + (f" ({seeds})" if len(records) > 1 else ""))
-        return ax
-    median = np.median(epochs)
-    found = f"epoch {median:g}"
-    if len(records) > 1:
-        span = f", {min(epochs)} to {max(epochs)}" if min(epochs) < max(epochs) else ""
-        found += f" ({len(epochs)} of {seeds}{span})"
-        ax.axvspan(min(epochs), max(epochs), color="black", alpha=0.06, linewidth=0)
-    ax.axvline(median, color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label="overfitting onset")
-    ax.set_title(f"overfitting onset: {found}")
+    words, seeds = onsets[0].reason, seed_count([len(records)])
+    if epochs:
+        median, low, high = np.median(epochs), min(epochs), max(epochs)
+        ax.axvline(median, color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label="overfitting onset")
+        words = f"epoch {median:g}" + (f" ({low} to {high})" if low < high else "")
+        seeds = f"{len(epochs)} of {seeds}"
+    ax.set_title(f"overfitting onset: {words}" + (f", {seeds}" if len(records) > 1 else ""), loc="left")
     return ax
 
 
@@ -128,7 +123,7 @@ def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     for row, value in enumerate(values):
-        ax.text(1.03, row, value, transform=ax.get_yaxis_transform(), va="center")
+        ax.text(1.03, row, value, transform=ax.get_yaxis_transform(), va="center_baseline")
     return ax
 
 
@@ -138,12 +133,11 @@ def cost_bars(
     styles: Mapping[str, LineStyle],
     in_words: Callable[[float], str],
 ) -> Axes:
-    """The median of each model's costs as a bar from zero, with a whisker over the quartiles if there are several."""
+    """The median of each model's costs as a bar from zero, with a line from quartile to quartile."""
     for row, (model, values) in enumerate(costs.items()):
         lower, median, upper = np.percentile(values, [25, 50, 75])
         ax.barh(row, median, height=0.6, color=styles[model].color)
-        if len(values) > 1:
-            ax.hlines(row, lower, upper, color="black", linewidth=1.5)
+        ax.hlines(row, lower, upper, color="black", linewidth=1.5)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     return name_rows(ax, list(costs), [in_words(float(np.median(values))) for values in costs.values()])
 
@@ -151,7 +145,7 @@ def cost_bars(
 def not_measured(ax: Axes) -> Axes:
     """An empty panel that says why."""
     ax.text(0.5, 0.5, NOT_MEASURED, transform=ax.transAxes, ha="center", va="center", color="#666666")
-    ax.tick_params(axis="x", bottom=False, labelbottom=False)
+    ax.tick_params(length=0, labelbottom=False)
     ax.grid(False)
     return ax
 
@@ -163,12 +157,12 @@ def accuracy_in_words(interval: Interval) -> str:
 
 
 def accuracy_limits(runs: Mapping[str, Sequence[RunRecord]]) -> tuple[float, float]:
-    """An axis zoomed to all seeds and intervals, at least 0.2 points wide and never far beyond 100%."""
+    """An axis zoomed to all seeds and intervals, at least 0.4 points wide and never far beyond 100%."""
     values = np.concatenate(
-        [[*test_accuracies(records), *_bounds(mean_interval(test_accuracies(records)))] for records in runs.values()]
+        [[*final_accuracies(records), *_bounds(mean_interval(final_accuracies(records)))] for records in runs.values()]
     )
     low, high = values.min(), min(values.max(), 1.0)
-    margin = max(0.08 * (high - low), 0.001)
+    margin = max(0.08 * (high - low), 0.002)
     return low - margin, min(high + margin, 1.0005)
 
 
@@ -178,12 +172,12 @@ def _bounds(interval: Interval) -> list[float]:
 
 def accuracy_points(ax: Axes, runs: Mapping[str, Sequence[RunRecord]], styles: Mapping[str, LineStyle]) -> Axes:
     """Test accuracy: a small point a seed, the mean as the model's marker and its 95% t-interval as a whisker."""
-    intervals = {model: mean_interval(test_accuracies(records)) for model, records in runs.items()}
+    intervals = {model: mean_interval(final_accuracies(records)) for model, records in runs.items()}
     for row, (model, records) in enumerate(runs.items()):
         style, interval = styles[model], intervals[model]
         if len(records) > 1:
             below = np.full(len(records), row + 0.28)
-            ax.plot(test_accuracies(records), below, "o", color=style.color, markersize=3.5, alpha=0.6)
+            ax.plot(final_accuracies(records), below, "o", color=style.color, markersize=3.5, alpha=0.6)
             ax.hlines(row, *(_bounds(interval) or [interval.estimate] * 2), color=style.color, linewidth=2)
         ax.plot(interval.estimate, row, style.marker, color=style.color, markersize=7)
     ax.set_xlim(accuracy_limits(runs))
@@ -198,23 +192,31 @@ def accuracy_against(
     costs: Mapping[str, Sequence[float]],
     styles: Mapping[str, LineStyle],
 ) -> Axes:
-    """Mean test accuracy with its 95% t-interval against the median of each model's costs, on an axis from zero."""
-    medians = {model: np.median(costs[model]) for model in runs}
+    """Mean test accuracy with its 95% t-interval against the median and quartiles of each model's costs."""
     for model, records in runs.items():
-        style, interval = styles[model], mean_interval(test_accuracies(records))
+        style, interval = styles[model], mean_interval(final_accuracies(records))
+        lower, median, upper = np.percentile(costs[model], [25, 50, 75])
+        ax.hlines(interval.estimate, lower, upper, color=style.color, linewidth=2)
         if bounds := _bounds(interval):
-            ax.vlines(medians[model], *bounds, color=style.color, linewidth=2)
+            ax.vlines(median, *bounds, color=style.color, linewidth=2)
         label = f"{model}, n = {len(records)}"
-        ax.plot(medians[model], interval.estimate, style.marker, color=style.color, markersize=8, label=label)
-    ax.set_xlim(0, 1.1 * max(medians.values()))
+        # Above the lines of all models, since those of equal cost lie on one another.
+        ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=8, label=label, zorder=3)
+    highest = max(max(costs[model]) for model in runs)
+    ax.set_xlim(-0.05 * highest, 1.1 * highest)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     return ax
+
+
+def has_long_names(record: RunRecord) -> bool:
+    """Whether two class names take more than one line above a small picture."""
+    return max(map(len, record.class_names)) > 4
 
 
 def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
     """Counts summed over seeds, rows true and columns predicted classes; colour and percent are shares of the row.
 
-    The colour follows the square root of the share, since the errors of a good model would all look white otherwise.
+    The colour follows the cube root of the share, since the errors of a good model would all look white otherwise.
     """
     names = records[0].class_names
     counts = sum(
@@ -222,16 +224,19 @@ def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
         for record in records
     )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    ax.imshow(shares, cmap="Blues", norm=PowerNorm(1 / 3, vmin=0, vmax=1))
     for (row, column), count in np.ndenumerate(counts):
         text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
-        color = "white" if shares[row, column] > 0.3 else "black" if count else "#aaaaaa"
+        color = "white" if shares[row, column] > 0.2 else "black" if count else "#aaaaaa"
         # Inside the axes anyway, and the layout would measure every one of them.
         ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9).set_in_layout(False)
-    long = max(map(len, names)) > 4
-    ax.set_xticks(range(len(names)), names, rotation=35 if long else 0, ha="right" if long else "center")
+    if has_long_names(records[0]):
+        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     ax.grid(False)
     ax.set(xlabel="predicted class", ylabel="true class")
     return ax
@@ -245,6 +250,7 @@ def mistake(ax: Axes, record: RunRecord, index: int) -> Axes:
     where = arrays["mistake_indices"][index]
     true = record.class_names[arrays["test_labels"][where]]
     predicted = record.class_names[arrays["test_predictions"][where]]
-    ax.set_title(f"true: {true}\npredicted: {predicted}\n{arrays['mistake_confidences'][index]:.2%}")
+    arrow = "\n→ " if has_long_names(record) else " → "
+    ax.set_title(f"{true}{arrow}{predicted}\n{arrays['mistake_confidences'][index]:.2%}")
     ax.set_axis_off()
     return ax

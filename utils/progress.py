@@ -12,6 +12,7 @@ class Progress:
 
     def __init__(self, jobs: list[CellJob], quiet: bool):
         self.epochs_done = dict.fromkeys((job.stem for job in jobs), 0)
+        self.quiet = quiet
         self.plain = not quiet and not sys.stderr.isatty()
         total = sum(job.experiment.config.epochs for job in jobs)
         self.bar = tqdm(total=total, unit="epoch", disable=quiet or self.plain, dynamic_ncols=True)
@@ -31,4 +32,9 @@ class Progress:
         self.bar.set_description(text, refresh=False)
         self.bar.update()
         if self.plain:
-            print(f"{text}  {entry['train_seconds'] + entry['eval_seconds']:.1f} s", file=sys.stderr, flush=True)
+            self.say(f"{text}  {entry['train_seconds'] + entry['eval_seconds']:.1f} s")
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if not self.quiet:
+            self.bar.write(text, file=sys.stderr)

@@ -99,7 +99,13 @@ def _sentence_on_seeds(runs: Runs) -> str:
 
 
 def _training_table(runs: Runs) -> str:
-    header = ["model", "last fit loss", "last validation loss", "lowest validation loss (epoch)", "accuracy plateau from"]
+    header = [
+        "model",
+        "last fit loss",
+        "last validation loss",
+        "lowest validation loss (epoch)",
+        "accuracy plateau from",
+    ]
     header.append("roughness of validation loss")
     rows = []
     for model, records in runs.items():
@@ -143,9 +149,7 @@ def _timing_table(runs: Runs, timing: TimingRecord | None) -> str:
     rows = []
     for model in runs:
         measured = timing.models[model]
-        ratio = ratio_interval(
-            measured["train_epoch_seconds"], timing.models[reference]["train_epoch_seconds"]
-        )
+        ratio = ratio_interval(measured["train_epoch_seconds"], timing.models[reference]["train_epoch_seconds"])
         throughput = timing.throughput_batch_size / np.median(measured["throughput_batch_seconds"])
         rows.append(
             [
@@ -189,7 +193,13 @@ def _original_table(runs: Runs, original: Mapping[str, dict]) -> str:
             claimed = f"from epoch {claim}" if claim else "none"
             row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(ours), claimed]
             rows.append([*row, overfitting_sentence(records)])
-    header = ["model", "original: last accuracy on the test set", "ours: test accuracy", "original: overfitting", "ours"]
+    header = [
+        "model",
+        "original: last accuracy on the test set",
+        "ours: test accuracy",
+        "original: overfitting",
+        "ours",
+    ]
     return (
         "Beside the original report, which used the test set as validation set, trained on all 60,000 images (ours "
         "holds out 5,000) and read overfitting off by eye:\n\n" + table(header, rows)

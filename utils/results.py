@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,6 +177,13 @@ def publish(folder: Path, record: RunRecord) -> str:
     if old is None or old.test_accuracy is None or record.test_accuracy is None:
         return f"{record.stem} added ({record.status})"
     return f"{record.stem} replaced: test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}"
+
+
+def drop_records(folder: Path, keep: Collection[str]) -> None:
+    """Delete the records and the timing pass in `folder`, but for the records of these stems."""
+    for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
+        if path.stem not in keep:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,109 @@
+"""What a command leaves behind and says: pictures and text from the records on disk, and what changed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.cells import CellJob
+from utils.environment import CHECKOUT, git
+from utils.figures import draw_task
+from utils.files import write_atomically
+from utils.plan import Plan
+from utils.report import plural, results_text, update_block
+from utils.results import RunRecord, read_runs, read_timing
+
+README = CHECKOUT / "README.md"
+ORIGINAL_REPORT = CHECKOUT / "docs" / "original_report.json"
+
+
+def draw(plan: Plan, kind: str) -> None:
+    """Pictures, RESULTS.md and (for the default folder) the README's block, from the kind's records on disk."""
+    folder = plan.records(kind)
+    runs, left_out = read_runs(folder, plan.task.name, plan.declared)
+    if not runs:
+        return
+    timing = read_timing(folder, list(runs))
+    draw_task(runs, timing, plan.output, list(plan.declared))
+    original = original_runs(plan.task.name)
+
+    def text(pictures: str) -> str:
+        return results_text(runs, left_out, timing, original, pictures)
+
+    write_atomically(plan.output / "RESULTS.md", text("").encode())
+    write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
+    if plan.updates_readme and not update_block(README, plan.task.name, text(f"plots/{plan.task.name}/")):
+        print(f"warning: {README.name} has no markers for {plan.task.name}, so its results stay as they are")
+
+
+def shown_kind(plan: Plan, wanted: str | None) -> str:
+    """The kind of records to draw: the one wanted, else that of the latest run. Raises ValueError if there is none."""
+    folder = plan.output / "records"
+    kinds = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    if not kinds:
+        raise ValueError(f"{folder}: no records to draw from; run the task first")
+    latest = folder / "shown_kind.txt"
+    kind = wanted or (latest.read_text().strip() if latest.exists() else kinds[0])
+    if kind not in kinds:
+        raise ValueError(f"{folder}: no records of the kind {kind!r}; choose from {', '.join(kinds)}")
+    return kind
+
+
+def original_runs(task: str) -> dict[str, dict]:
+    """The original report's runs of this task, by our model names."""
+    runs = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))["runs"]
+    return {name: run for name, run in runs.items() if run["task"] == task}
+
+
+def plan_in_words(
+    plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], processes: int, seconds: dict[str, float]
+) -> str:
+    """What is about to happen, and a rough time: `waiting`, longest first, dealt to `processes` as they get free."""
+    execution = jobs[0].execution
+    busy_until = [0.0] * processes
+    for job in waiting:
+        busy_until[busy_until.index(min(busy_until))] += seconds[job.stem]
+    threads = f", {plural(execution.threads, 'thread')} each" if execution.device.type == "cpu" else ""
+    lines = [
+        f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} "
+        f"({', '.join(job.stem for job in jobs)}), {len(jobs) - len(waiting)} finished before",
+        f"{execution.kind}, {processes} at a time{threads}; results go to {shown(plan.output)}"
+        + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
+    ]
+    if waiting:
+        lines.append(f"Training will take about {minutes(max(busy_until))}, the timing pass up to 1.5 minutes more.")
+    return "\n".join(lines)
+
+
+def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
+    """A table of what was trained now, what changed in the checkout, and how to undo it."""
+    lines = []
+    for record in records:
+        seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
+        outcome = (
+            f"test {record.test_accuracy:.2%}, best-validation weights (epoch {record.best_epoch}) "
+            f"{record.best_test_accuracy:.2%}"
+            if record.status == "finished"
+            else f"{record.status}: {record.message}"
+        )
+        lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
+    lines.append(f"Pictures, RESULTS.md and records: {shown(plan.output)}")
+    paths = [str(path.relative_to(CHECKOUT)) for path in (plan.output, README) if path.is_relative_to(CHECKOUT)]
+    changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme else ""
+    if changed:
+        count = plural(len(changed.splitlines()), "changed path")
+        undo = f"git restore {' '.join(paths)} && git clean -fd {paths[0]}"
+        lines.append(f"The checkout has {count} in {' and '.join(paths)}. To undo: {undo}")
+    elif plan.updates_readme:
+        lines.append("The checkout is as it was committed.")
+    else:
+        lines.append("Nothing else in the checkout was changed.")
+    return "\n".join(lines)
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def shown(path: Path) -> str:
+    """`path` as a person in the checkout would name it."""
+    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
