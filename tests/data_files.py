@@ -66,9 +66,8 @@ def npz(**arrays: np.ndarray) -> bytes:
 def strips(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Five training pictures and one for testing, an image a row, and lists of labels."""
     parts = np.split(arrays["train_images"], 5)
-    pictures = {f"data_batch_{k}.png": part for k, part in enumerate(parts, 1)} | {
-        "test_batch.png": arrays["test_images"]
-    }
+    pictures = {f"data_batch_{k}.png": part for k, part in enumerate(parts, 1)}
+    pictures["test_batch.png"] = arrays["test_images"]
     files = {}
     for name, images in pictures.items():
         buffer = io.BytesIO()

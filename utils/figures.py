@@ -134,7 +134,8 @@ def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figur
         else:
             plots.cost_bars(ax, cost.values, styles, cost.in_words)
             ax.xaxis.set_major_formatter(cost.ticks)
-    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}")
+    several = max(map(len, runs.values())) > 1
+    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}" + " (small points)" * several)
     plots.accuracy_points(axes[1, 1], runs, styles)
     figure.supxlabel(notes(runs, timing), fontsize=9)
     return figure
@@ -214,7 +215,7 @@ def model_mistakes(records: Sequence[RunRecord]) -> Figure:
     title = f"{record.model} on {data_name(record)}: the {count} most confident test mistakes, seed {record.seed}"
     title += "\nTrue class → predicted class, and the probability it gave"
     rows = max(1, math.ceil(count / MISTAKES_A_ROW))
-    figure = new_figure(0.8 + (1.6 if plots.has_long_names(record) else 1.45) * rows, title)
+    figure = new_figure(0.8 + (1.5 if plots.has_long_names(record) else 1.3) * rows, title)
     axes = figure.subplots(rows, MISTAKES_A_ROW, squeeze=False)
     for index, ax in enumerate(axes.flat):
         if index < count:

@@ -158,28 +158,29 @@ def accuracy_in_words(interval: Interval) -> str:
 
 def accuracy_limits(runs: Mapping[str, Sequence[RunRecord]]) -> tuple[float, float]:
     """An axis zoomed to all seeds and intervals, at least 0.4 points wide and never far beyond 100%."""
-    values = np.concatenate(
-        [[*final_accuracies(records), *_bounds(mean_interval(final_accuracies(records)))] for records in runs.values()]
-    )
-    low, high = values.min(), min(values.max(), 1.0)
+    accuracies = [final_accuracies(records) for records in runs.values()]
+    intervals = [mean_interval(values) for values in accuracies]
+    values = np.concatenate([*accuracies, [bound for i in intervals for bound in (i.low, i.high)]])
+    low, high = np.nanmin(values), min(np.nanmax(values), 1.0)
     margin = max(0.08 * (high - low), 0.002)
     return low - margin, min(high + margin, 1.0005)
 
 
-def _bounds(interval: Interval) -> list[float]:
-    return [] if np.isnan(interval.low) else [interval.low, interval.high]
+def half_widths(interval: Interval) -> list[list[float]]:
+    """What errorbar wants; NaN, which it leaves out, where there is no interval."""
+    return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
 
 
 def accuracy_points(ax: Axes, runs: Mapping[str, Sequence[RunRecord]], styles: Mapping[str, LineStyle]) -> Axes:
-    """Test accuracy: a small point a seed, the mean as the model's marker and its 95% t-interval as a whisker."""
+    """Test accuracy: the mean as the model's marker, its 95% t-interval as a bar, and below a small point a seed."""
     intervals = {model: mean_interval(final_accuracies(records)) for model, records in runs.items()}
     for row, (model, records) in enumerate(runs.items()):
         style, interval = styles[model], intervals[model]
         if len(records) > 1:
-            below = np.full(len(records), row + 0.28)
+            below = np.full(len(records), row + 0.3)
             ax.plot(final_accuracies(records), below, "o", color=style.color, markersize=3.5, alpha=0.6)
-            ax.hlines(row, *(_bounds(interval) or [interval.estimate] * 2), color=style.color, linewidth=2)
-        ax.plot(interval.estimate, row, style.marker, color=style.color, markersize=7)
+        ax.errorbar(interval.estimate, row, xerr=half_widths(interval), fmt="none", color=style.color, capsize=4)
+        ax.plot(interval.estimate, row, style.marker, color=style.color, markersize=5)
     ax.set_xlim(accuracy_limits(runs))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -196,12 +197,11 @@ def accuracy_against(
     for model, records in runs.items():
         style, interval = styles[model], mean_interval(final_accuracies(records))
         lower, median, upper = np.percentile(costs[model], [25, 50, 75])
-        ax.hlines(interval.estimate, lower, upper, color=style.color, linewidth=2)
-        if bounds := _bounds(interval):
-            ax.vlines(median, *bounds, color=style.color, linewidth=2)
+        spread = [[median - lower], [upper - median]]
+        ax.errorbar(median, interval.estimate, half_widths(interval), spread, fmt="none", color=style.color)
         label = f"{model}, n = {len(records)}"
-        # Above the lines of all models, since those of equal cost lie on one another.
-        ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=8, label=label, zorder=3)
+        # Above the bars of all models, since those of equal cost lie on one another.
+        ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=6, label=label, zorder=3)
     highest = max(max(costs[model]) for model in runs)
     ax.set_xlim(-0.05 * highest, 1.1 * highest)
     ax.xaxis.set_major_locator(MaxNLocator(4))

@@ -30,7 +30,7 @@ def benchmark(
     synchronize: Callable[[], None],
     rounds: int,
     seconds: float,
-    max_calls: int = 50,
+    max_calls: int = 20,
 ) -> dict[str, list[np.ndarray]]:
     """Durations of each action's calls, one array a round, {name: [(calls,), ...]}.
 
