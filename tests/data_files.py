@@ -118,3 +118,10 @@ def md5(content: bytes) -> str:
 
 def gz(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
+
+
+def assert_same(arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]):
+    assert set(arrays) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array, strict=True)
+        assert arrays[name].flags.writeable and arrays[name].flags.c_contiguous  # as torch.from_numpy wants them

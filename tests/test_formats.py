@@ -1,5 +1,6 @@
 """Readers of foreign formats: right on the formats' own terms, and deaf to hostile files."""
 
+import io
 import os
 import pickle
 import struct
@@ -8,6 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 from data_files import gz, idx, python2_pickle, strips, tgz, tiny_cifar10
+from PIL import Image
 
 from utils.datasets import DataError
 from utils.formats import MAX_MEMBER_BYTES, cifar_from_strips, gunzip, read_cifar_batch, read_idx, read_strip, read_tar
@@ -59,9 +61,8 @@ def test_members_off_the_list_are_passed_over_and_nothing_is_extracted(tmp_path,
         member("hard", tarfile.LNKTYPE, "package/a"),
         member("null", tarfile.CHRTYPE),
     ]
-    archive = tgz(
-        {"../up": b"1", str(absolute): b"2", "package/a": b"right", "package/../package/a": b"wrong"}, *hostile
-    )
+    files = {"../up": b"1", str(absolute): b"2", "package/a": b"right", "package/../package/a": b"wrong"}
+    archive = tgz(files, *hostile)
     assert read_tar(archive, ["package/a"]) == {"package/a": b"right"}
     assert not list(tmp_path.iterdir()) and not (tmp_path.parent / "up").exists()
 
@@ -87,7 +88,7 @@ def test_a_missing_member_and_a_broken_archive_are_named():
     archive = tgz({"a": os.urandom(5000)})
     with pytest.raises(DataError, match="has no b, c"):
         read_tar(archive, ["a", "b", "c"])
-    for broken in (archive[:2000], b"<html>", b"", archive[:3000] + bytes(100) + archive[3100:]):
+    for broken in (archive[:2000], b"<html>", b"", archive[:-40]):
         with pytest.raises(DataError, match="not a whole .tar.gz archive"):
             read_tar(broken, ["a", "b"])
 
@@ -133,10 +134,6 @@ def test_strips_hold_an_image_a_row_and_are_refused_at_another_width():
 
 
 def random_png(shape: tuple[int, ...]) -> bytes:
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(np.zeros(shape, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -114,8 +114,7 @@ def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
 
 def all_models_curves(runs: Runs, styles: Styles) -> Figure:
     """Validation loss and accuracy of all models together."""
-    several = max(map(len, runs.values())) > 1
-    title = "mean over seeds, band from the lowest to the highest" if several else "1 seed"
+    title = "mean over seeds, band from the lowest to the highest" if has_several_seeds(runs) else "1 seed"
     figure = new_figure(4.4, f"{data_of(runs)}: validation curves, {title}")
     for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         plots.all_validation_curves(ax, runs, quantity, styles)
@@ -134,8 +133,7 @@ def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figur
         else:
             plots.cost_bars(ax, cost.values, styles, cost.in_words)
             ax.xaxis.set_major_formatter(cost.ticks)
-    several = max(map(len, runs.values())) > 1
-    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}" + " (small points)" * several)
+    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}" + (" (small points)" if has_several_seeds(runs) else ""))
     plots.accuracy_points(axes[1, 1], runs, styles)
     figure.supxlabel(notes(runs, timing), fontsize=9)
     return figure
@@ -186,8 +184,8 @@ def costs_of(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
 
 def notes(runs: Runs, timing: TimingRecord | None) -> str:
     """How to read accuracies and times, and what the times were measured on, for a figure's foot."""
-    several = max(map(len, runs.values())) > 1
-    lines = ["Accuracy: mean over seeds with its 95% t-interval." if several else "Accuracy: one seed, so no interval."]
+    interval = "mean over seeds with its 95% t-interval" if has_several_seeds(runs) else "one seed, so no interval"
+    lines = [f"Accuracy: {interval}."]
     if timing is not None:
         rounds = len(next(iter(timing.models.values()))["train_epoch_seconds"])
         on = timing.environment
@@ -235,3 +233,7 @@ def data_of(runs: Runs) -> str:
 
 def seeds_of(runs: Runs) -> str:
     return plots.seed_count([len(records) for records in runs.values()])
+
+
+def has_several_seeds(runs: Runs) -> bool:
+    return max(map(len, runs.values())) > 1

@@ -57,8 +57,8 @@ def gunzip(content: bytes) -> bytes:
 def read_tar(content: bytes, wanted: Collection[str]) -> dict[str, bytes]:
     """The members `wanted` of a .tar.gz, by full name, read in memory; nothing is extracted, links aren't followed.
 
-    Other members are passed over. Raises DataError if one of `wanted` is missing, is there twice, is no regular
-    file, or is larger than MAX_MEMBER_BYTES.
+    Other members are passed over. Call it on checksummed bytes only: gzip's own checksum isn't looked at. Raises
+    DataError if one of `wanted` is missing, is there twice, is no regular file, or has over MAX_MEMBER_BYTES.
     """
     members = {}
     try:

@@ -38,7 +38,7 @@ def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
     return {
         model: LineStyle(
             COLORS[i % len(COLORS)],
-            LINE_STYLES[(i + i // len(COLORS)) % len(LINE_STYLES)],
+            LINE_STYLES[i % len(LINE_STYLES)],
             MARKERS[i % len(MARKERS)],
         )
         for i, model in enumerate(declared)
@@ -96,13 +96,13 @@ def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
     """A title that tells the overfitting onset in words; where seeds have one, a line at their median."""
     onsets = [overfitting_onset(record.curve("val_loss"), record.curve("fit_loss")) for record in records]
     epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
-    words, seeds = onsets[0].reason, seed_count([len(records)])
+    words = onsets[0].reason
     if epochs:
         median, low, high = np.median(epochs), min(epochs), max(epochs)
         ax.axvline(median, color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label="overfitting onset")
         words = f"epoch {median:g}" + (f" ({low} to {high})" if low < high else "")
-        seeds = f"{len(epochs)} of {seeds}"
-    ax.set_title(f"overfitting onset: {words}" + (f", {seeds}" if len(records) > 1 else ""), loc="left")
+        words += f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
+    ax.set_title(f"overfitting onset: {words}", loc="left", fontsize=9)
     return ax
 
 
