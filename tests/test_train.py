@@ -1,0 +1,157 @@
+"""The training loop on embedded data: what it records, that it repeats, and how it ends when numbers run away."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from models import FCN, SimpleCNN
+from utils.data import Splits, load_splits, stratified_subset
+from utils.datasets import DIGITS
+from utils.device import Execution
+from utils.evaluate import confident_mistakes, loss_and_correct, predict
+from utils.experiment import TrainConfig
+from utils.gradients import GradientFlow
+from utils.train import epoch_order, fit, make_optimizer, mean_over_examples, train_one_epoch
+
+EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
+CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Splits:
+    torch.set_num_threads(1)
+    return load_splits(DIGITS, tmp_path_factory.mktemp("data"))
+
+
+def trained(model, data, seed=0, config=CONFIG):
+    torch.manual_seed(seed)
+    net = model(image_shape=data.image_shape, num_classes=10)
+    return net, fit(net, config, seed, data, EXECUTION)
+
+
+def without_times(history):
+    return [{k: v for k, v in entry.items() if not k.endswith("seconds")} for entry in history]
+
+
+def test_same_seed_same_result_bit_for_bit(data):
+    (net, first), (other, second) = trained(FCN, data), trained(FCN, data)
+    assert without_times(first.history) == without_times(second.history)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+    assert trained(FCN, data, seed=1)[1].history[0]["train_loss"] != first.history[0]["train_loss"]
+
+
+def test_models_of_a_seed_see_the_same_batches(data, monkeypatch):
+    seen = []
+    for model in (FCN, SimpleCNN):
+        torch.manual_seed(3)
+        net = model(image_shape=data.image_shape, num_classes=10)
+        batches = []
+        net.register_forward_pre_hook(lambda module, args, to=batches: to.append(args[0].clone()) if module.training else None)
+        fit(net, CONFIG, 3, data, EXECUTION)
+        seen.append(batches)
+    assert len(seen[0]) == len(seen[1]) == 2 * -(-len(data.train) // 64)
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    assert not torch.equal(seen[0][0], seen[0][len(seen[0]) // 2])  # a new order in the second epoch
+
+
+def test_epoch_order_is_a_permutation_of_its_own_for_each_seed_and_epoch():
+    orders = [tuple(epoch_order(50, seed, epoch).tolist()) for seed in (0, 1) for epoch in (1, 2)]
+    assert len(set(orders)) == 4 and all(sorted(order) == list(range(50)) for order in orders)
+
+
+def test_mean_loss_with_a_smaller_last_batch_equals_the_loss_at_once():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(10_000, 10, generator=generator) * 3
+    labels = torch.randint(0, 10, (10_000,), generator=generator)
+    losses = [F.cross_entropy(a, b) for a, b in zip(logits.split(768), labels.split(768), strict=True)]
+    mean = mean_over_examples(torch.stack(losses).numpy(), 10_000, 768)
+    assert mean == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-6)
+    assert mean != pytest.approx(torch.stack(losses).mean().item(), rel=1e-6)
+
+
+def test_a_run_that_is_not_finite_ends_and_names_the_step(data):
+    steps = -(-len(data.train) // 64)
+    net = FCN(image_shape=data.image_shape, num_classes=10)
+    calls = 0
+
+    def poison(gradient):
+        nonlocal calls
+        calls += 1
+        return gradient * float("nan") if calls == steps + 3 else gradient
+
+    net[-1].bias.register_hook(poison)  # a bias: its gradient isn't among the recorded weights
+    result = fit(net, TrainConfig(4, 64, "adam", 1e-3), 0, data, EXECUTION)
+    assert result.diverged_at == steps + 3
+    assert len(result.history) == 2 and result.best_epoch == 1
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss(data):
+    net, result = trained(FCN, data, config=TrainConfig(5, 64, "adam", 0.02))
+    losses = [entry["val_loss"] for entry in result.history]
+    assert result.best_epoch == int(np.argmin(losses)) + 1
+    net.load_state_dict(result.best_weights)
+    loss, _ = loss_and_correct(predict(net, data.val, EXECUTION), data.val.labels)
+    assert loss == pytest.approx(min(losses))
+
+
+def test_splits_are_disjoint_and_hold_every_class(data):
+    labels = np.repeat(np.arange(10), [200, 100, 50, 300, 120, 80, 90, 60, 70, 40])
+    rest, subset = stratified_subset(labels, 111, 10)
+    assert len(subset) == 111 and not set(rest) & set(subset) and len(rest) + len(subset) == len(labels)
+    np.testing.assert_allclose(np.bincount(labels[subset]), np.bincount(labels) * 111 / len(labels), atol=1)
+    with pytest.raises(ValueError, match="hold none of class 10"):
+        stratified_subset(labels, 111, 11)
+
+
+def test_batches_are_normalised_and_keep_images_and_labels_together(data):
+    order = torch.tensor([5, 3, 8])
+    (images, labels), (last, _) = data.train.batches(2, order)
+    assert images.shape == (2, 1, 8, 8) and len(last) == 1
+    expected = (data.train.images[order[:2], ..., 0] / 255.0 - DIGITS.mean[0]) / DIGITS.std[0]
+    torch.testing.assert_close(images[:, 0], expected)
+    assert torch.equal(labels, data.train.labels[order[:2]])
+
+
+def test_confident_mistakes_are_wrong_and_sorted(data):
+    net, _ = trained(FCN, data)
+    logits = predict(net, data.test, EXECUTION)
+    arrays = confident_mistakes(logits, data.test)
+    indices = arrays["mistake_indices"]
+    assert (logits.argmax(1)[indices] != data.test.labels[indices]).all()
+    assert (np.diff(arrays["mistake_confidences"]) <= 0).all()
+    assert np.array_equal(arrays["mistake_images"][:, 0], data.test.images[indices][..., 0].numpy())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_gradient_flow_equals_the_gradients_themselves(data, optimizer):
+    config = TrainConfig(1, 64, optimizer, 1e-2)
+    net = SimpleCNN(image_shape=data.image_shape, num_classes=10)
+    chosen = make_optimizer(net, config)
+    weights = [module.weight for module in net.modules() if hasattr(module, "weight")]
+    expected, before = [], []
+
+    def keep(*_):
+        expected.append([w.grad.norm().item() for w in weights])
+        before.append([w.detach().clone() for w in weights])
+
+    hook = chosen.register_step_pre_hook(keep)
+    with GradientFlow(net, chosen, steps=2) as flow:
+        train_one_epoch(net, chosen, data.train, torch.arange(64), 64, EXECUTION)
+        after = [w.detach().clone() for w in weights]
+        train_one_epoch(net, chosen, data.train, torch.arange(64, 128), 64, EXECUTION)  # a different batch
+        arrays = flow.read()
+    hook.remove()
+    np.testing.assert_allclose(arrays["norms"], expected, rtol=1e-5)
+    ratios = [((b - a).norm() / a.norm()).item() for a, b in zip(before[0], after, strict=True)]
+    np.testing.assert_allclose(arrays["update_ratios"], [ratios], rtol=1e-4)
+    assert arrays["finite"].all()
+
+
+def test_gradient_flow_leaves_no_hook_behind(data):
+    net = FCN(image_shape=data.image_shape, num_classes=10)
+    optimizer = make_optimizer(net, CONFIG)
+    with pytest.raises(RuntimeError, match="inside"), GradientFlow(net, optimizer, steps=1) as flow:
+        raise RuntimeError("inside")
+    train_one_epoch(net, optimizer, data.train, torch.arange(64), 64, EXECUTION)
+    assert flow.step == 0 and not flow.norms.any()
