@@ -47,7 +47,9 @@ def test_models_of_a_seed_see_the_same_batches(data, monkeypatch):
         torch.manual_seed(3)
         net = model(image_shape=data.image_shape, num_classes=10)
         batches = []
-        net.register_forward_pre_hook(lambda module, args, to=batches: to.append(args[0].clone()) if module.training else None)
+        net.register_forward_pre_hook(
+            lambda module, args, to=batches: to.append(args[0].clone()) if module.training else None
+        )
         fit(net, CONFIG, 3, data, EXECUTION)
         seen.append(batches)
     assert len(seen[0]) == len(seen[1]) == 2 * -(-len(data.train) // 64)

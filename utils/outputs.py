@@ -88,7 +88,7 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
         lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
     lines.append(f"Pictures, RESULTS.md and records: {shown(plan.output)}")
     paths = [str(path.relative_to(CHECKOUT)) for path in (plan.output, README) if path.is_relative_to(CHECKOUT)]
-    changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme else ""
+    changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme and paths else ""
     if changed:
         count = plural(len(changed.splitlines()), "changed path")
         undo = f"git restore {' '.join(paths)} && git clean -fd {paths[0]}"
