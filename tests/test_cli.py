@@ -4,9 +4,9 @@ import hashlib
 from functools import partial
 
 import pytest
+from records import make_record, make_timing
 
 from models import FCN
-from tests.records import make_record, make_timing
 from utils import outputs, plan
 from utils.cli import run
 from utils.datasets import DATASETS
