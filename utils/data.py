@@ -9,7 +9,6 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from utils import embedded
 from utils.datasets import DatasetSpec
 from utils.download import load_arrays
 
@@ -92,8 +91,7 @@ def load_splits(spec: DatasetSpec, data_dir: Path, download: bool = True, limit:
 
     Raises utils.download.DataError if the data can't be had or are wrong.
     """
-    made = {"digits": embedded.digits, "shapes": embedded.shapes}.get(spec.name)
-    arrays = made() if made else load_arrays(spec, data_dir, download)
+    arrays = load_arrays(spec, data_dir, download)
     train = image_set(arrays["train_images"], arrays["train_labels"], spec)
     test = image_set(arrays["test_images"], arrays["test_labels"], spec)
     labels, classes = arrays["train_labels"], len(spec.class_names)

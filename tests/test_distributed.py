@@ -1,0 +1,62 @@
+"""Cells side by side: the same results as one after another, and a process that dies takes no other along."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from models import FCN
+from utils.cells import CellJob
+from utils.datasets import DIGITS
+from utils.device import Execution
+from utils.distributed import run_in_turn, run_side_by_side
+from utils.experiment import Experiment, TrainConfig
+from utils.results import read_record
+
+CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
+
+
+def fatal(image_shape, num_classes):
+    os._exit(9)
+
+
+def make_job(folder: Path, name: str, model) -> CellJob:
+    return CellJob(
+        task="task",
+        spec=DIGITS,
+        experiment=Experiment(name, model, CONFIG),
+        seed=0,
+        config_hash="0" * 12,
+        image_shape=DIGITS.image_shape,
+        data_dir=folder / "data",
+        environment={"device": "cpu", "precision": "fp32"},
+        execution=Execution(torch.device("cpu"), "fp32", 1),
+        folder=folder / name,
+    )
+
+
+def test_side_by_side_equals_in_turn_and_a_dead_process_fails_its_own_cell(tmp_path):
+    torch.set_num_threads(1)
+    models = {"A": partial(FCN, hidden=(8,)), "dies": fatal, "B": partial(FCN, hidden=(16,))}
+    epochs = []
+    together = run_side_by_side(
+        [make_job(tmp_path / "together", *item) for item in models.items()],
+        2,
+        lambda job, entry: epochs.append(job.stem),
+    )
+    records = {record.model: record for record in together}
+    assert {name: record.status for name, record in records.items()} == {
+        "A": "finished",
+        "dies": "failed",
+        "B": "finished",
+    }
+    assert "exit code 9" in records["dies"].message
+    assert read_record(tmp_path / "together/dies/dies-seed0.json").status == "failed"
+    assert sorted(epochs) == ["A-seed0"] * 2 + ["B-seed0"] * 2
+
+    jobs = [make_job(tmp_path / "in_turn", name, models[name]) for name in ("A", "B")]
+    for alone in run_in_turn(jobs, jobs[0].load(), lambda job, entry: None):
+        assert alone.test_loss == records[alone.model].test_loss
+        weights = [tmp_path / folder / alone.model / "final.safetensors" for folder in ("in_turn", "together")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
