@@ -48,6 +48,21 @@ def test_logits_follow_image_shape_and_classes(model, image_shape, parameters):
     assert net(torch.randn(2, channels + 1, height + 4, width + 8)).shape == (2, 7)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_pooling_before_relu_changes_no_bit(precision):
+    torch.manual_seed(0)
+    ours = SimpleCNN((3, 17, 20), 10).features[:3]
+    as_named = torch.nn.Sequential(ours[0], torch.nn.ReLU(), torch.nn.MaxPool2d(2))
+    results = []
+    for features in (ours, as_named):
+        ours.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+            maps = features(torch.randn(4, 3, 17, 20, generator=torch.Generator().manual_seed(1)))
+        (maps.float() * torch.linspace(-1, 1, maps.numel()).view_as(maps)).sum().backward()
+        results.append((maps.detach(), ours[0].weight.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 def test_too_small_an_image_is_refused_with_both_shapes():
     with pytest.raises(ValueError, match=r"CIFARCNN .* at least \(C, 8, 8\), not \(1, 7, 9\)"):
         CIFARCNN((1, 7, 9), 10)

@@ -1,6 +1,8 @@
 """Where and how a run computes: device, precision, threads, and the streams of random numbers."""
 
 import contextlib
+import ctypes
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,7 @@ class Execution:
         """Settings of the whole process, to be made before its first tensor operation."""
         # Threads inherit this when they start. Without it, denormal numbers late in training slow a CPU down.
         torch.set_flush_denormal(True)
+        keep_freed_memory()
         torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32
@@ -47,6 +50,17 @@ class Execution:
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what tensors free, instead of returning it to the system and faulting it in at the next step.
+
+    Up to a third of a convolutional net's training step on a CPU. Values by mallopt(3): M_TRIM_THRESHOLD (-1) at its
+    largest, M_MMAP_THRESHOLD (-3) at the 32 MiB that is its largest on 64-bit systems. Elsewhere nothing is done.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-1, 2**31 - 1)
+        libc.mallopt(-3, 2**25)
 
 
 def choose_device(name: str) -> torch.device:

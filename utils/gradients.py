@@ -32,7 +32,7 @@ class GradientFlow:
         self.mean_abs = torch.zeros(details, len(self.weights), device=device)
         self.update_ratios = torch.zeros(details, len(self.weights), device=device)
         self.sizes = torch.tensor([float(w.numel()) for w in self.weights], device=device)
-        self.before: list[torch.Tensor] = []
+        self.scratch = [torch.empty_like(w) for w in self.weights]  # kept: a new allocation costs more than the sum
         self.step = 0
 
     def __enter__(self) -> "GradientFlow":
@@ -50,20 +50,19 @@ class GradientFlow:
     def _before_step(self, *_) -> None:
         torch.stack(torch._foreach_norm([p.grad for p in self.parameters]), out=self.norms[self.step])
         if self.step % DETAIL_EVERY == 0:
-            row = self.mean_abs[self.step // DETAIL_EVERY]
+            row = self.step // DETAIL_EVERY
             # Summing absolute values is far faster on a CPU than vector_norm(ord=1).
-            torch.stack([w.grad.abs().sum() for w in self.weights], out=row)
-            row.div_(self.sizes)
-            self.before = [w.detach().clone() for w in self.weights]
+            pairs = zip(self.weights, self.scratch, strict=True)
+            torch.stack([torch.abs(w.grad, out=s).sum() for w, s in pairs], out=self.mean_abs[row]).div_(self.sizes)
+            torch._foreach_copy_(self.scratch, self.weights)
+            torch.stack(torch._foreach_norm(self.scratch), out=self.update_ratios[row])  # ||w||, until the step is done
 
     @torch.no_grad()
     def _after_step(self, *_) -> None:
-        if self.before:
+        if self.step % DETAIL_EVERY == 0:
             row = self.update_ratios[self.step // DETAIL_EVERY]
-            sizes = torch.stack(torch._foreach_norm(self.before))
-            torch.stack(torch._foreach_norm(torch._foreach_sub(self.weights, self.before)), out=row)
-            row.div_(sizes)
-            self.before = []
+            torch._foreach_sub_(self.scratch, self.weights)
+            torch.div(torch.stack(torch._foreach_norm(self.scratch)), row, out=row)
         self.step += 1
 
     def read(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,26 @@
+"""Task 1.2: a fully connected net, a plain CNN and a residual CNN without and with regularisation on CIFAR-10.
+
+python task_1_2_cifar.py            # trains on CIFAR-10, writes plots/task_1_2 and the README's results
+python task_1_2_cifar.py --smoke    # the whole pipeline in under a minute on generated images
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from models import CIFARCNN, FCN, CNNWithResidual
+from utils.cli import main
+from utils.experiment import Experiment, TrainConfig
+
+RECIPE = TrainConfig(epochs=15, batch_size=128, optimizer="sgd", learning_rate=0.01, momentum=0.9)
+
+EXPERIMENTS = [
+    Experiment("FCN", partial(FCN), RECIPE),
+    Experiment("CIFARCNN", partial(CIFARCNN), RECIPE),
+    Experiment("CNNWithResidual", partial(CNNWithResidual), RECIPE),
+    Experiment(
+        "CNNWithResidual-Regularized", partial(CNNWithResidual, dropout=0.5), replace(RECIPE, weight_decay=0.01)
+    ),
+]
+
+if __name__ == "__main__":
+    main("task_1_2", dataset="cifar10", experiments=EXPERIMENTS)
