@@ -30,6 +30,7 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         config_hash="0" * 12,
         image_shape=DIGITS.image_shape,
         data_dir=folder / "data",
+        download=False,
         environment={"device": "cpu", "precision": "fp32"},
         execution=Execution(torch.device("cpu"), "fp32", 1),
         folder=folder / name,

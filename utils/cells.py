@@ -30,6 +30,7 @@ class CellJob:
     config_hash: str
     image_shape: tuple[int, int, int]
     data_dir: Path
+    download: bool
     environment: dict
     execution: Execution
     folder: Path
@@ -39,9 +40,9 @@ class CellJob:
         return f"{self.experiment.name}-seed{self.seed}"
 
     def load(self) -> Splits:
-        """The data on the job's device, from the cache: the process that dealt the cells has filled it."""
+        """The data on the job's device; from the cache, unless the data folder can't be written."""
         limit = self.experiment.config.limit
-        return load_splits(self.spec, self.data_dir, download=False, limit=limit).to(self.execution.device)
+        return load_splits(self.spec, self.data_dir, self.download, limit).to(self.execution.device)
 
     def finished_record(self) -> RunRecord | None:
         """The record that this cell left in its folder, if it finished there."""

@@ -75,8 +75,9 @@ def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, exec
     if not options.time_only:
         try:
             records = train(plan, options, make_jobs(plan, options, execution), data, processes)
-        finally:  # also when interrupted: what had finished is drawn
+        except BaseException:  # also an interruption: what had finished is drawn
             draw(plan, execution.kind)
+            raise
     if time_models(plan, options, data, execution, trained=bool(records)):
         draw(plan, execution.kind)
     print(closing_lines(plan, records))
@@ -97,7 +98,7 @@ def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Exec
         return options.jobs or 1, Execution(device, "fp32", cores)
     if options.jobs and options.jobs > cores:
         raise ValueError(f"--jobs {options.jobs}: there are {cores} cores to use; choose 1 to {cores}")
-    processes = options.jobs or min(cores, len(plan.cells))
+    processes = options.jobs or min(cores, len(plan.experiments) * len(plan.seeds))
     return processes, Execution(device, "fp32", cores // processes)
 
 
@@ -118,22 +119,26 @@ def remembered_precision(plan: Plan, runs_dir: Path, data: Splits, execution: Ex
 
 
 def make_jobs(plan: Plan, options: argparse.Namespace, execution: Execution) -> list[CellJob]:
+    """One job for each cell, all models of a seed before the next seed."""
     environment = describe_environment(execution)
+    sources = {experiment.name: source_hash(experiment) for experiment in plan.experiments}
     folder = options.runs_dir / plan.task.name / execution.kind
     return [
         CellJob(
             task=plan.task.name,
             spec=plan.spec,
-            experiment=cell.experiment,
-            seed=cell.seed,
-            config_hash=plan.hashes[cell.experiment.name],
+            experiment=experiment,
+            seed=seed,
+            config_hash=plan.hashes[experiment.name],
             image_shape=plan.spec.image_shape,
             data_dir=options.data_dir,
-            environment={**environment, "source_hash": source_hash(cell.experiment)},
+            download=not options.no_download,
+            environment={**environment, "source_hash": sources[experiment.name]},
             execution=execution,
-            folder=folder / cell.experiment.name / plan.hashes[cell.experiment.name] / f"seed{cell.seed}",
+            folder=folder / experiment.name / plan.hashes[experiment.name] / f"seed{seed}",
         )
-        for cell in plan.cells
+        for seed in plan.seeds
+        for experiment in plan.experiments
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is compared: experiments, their training recipes, and the grid of (experiment, seed) cells.
+"""What is compared: experiments, their training recipes, and the hash that tells recipes apart.
 
 Never loads torch: models are only held here as callables.
 """
@@ -48,14 +48,6 @@ class Task:
     name: str
     dataset: str
     experiments: Sequence[Experiment]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training run of a comparison."""
-
-    experiment: Experiment
-    seed: int
 
 
 def model_options(model: Callable) -> dict:

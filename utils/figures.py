@@ -17,12 +17,10 @@ from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter, ScalarF
 from utils import plots
 from utils.files import write_atomically
 from utils.plots import LineStyle
-from utils.results import RunRecord, TimingRecord
+from utils.results import RunRecord, Runs, TimingRecord
 
-Runs = Mapping[str, Sequence[RunRecord]]
 Styles = Mapping[str, LineStyle]
 
-DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 MISTAKES_A_ROW = 8
 NOTE_LETTERS = 100  # a line of 9-point text
 WIDTH = 9.0  # inches: 10-point text reads at the 900 pixels of a README
@@ -100,7 +98,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], note: str = "") -> N
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
     """One model's loss and accuracy over the epochs, with the overfitting onset where there is one."""
     seeds = plots.seed_count([len(records)])
-    figure = new_figure(4.4, f"{records[0].model} on {data_name(records[0])}: learning curves, {seeds}")
+    figure = new_figure(4.4, f"{records[0].model} on {records[0].data_name}: learning curves, {seeds}")
     loss_ax, accuracy_ax = figure.subplots(1, 2)
     plots.learning_curves(loss_ax, records, "loss", style)
     plots.mark_onset(loss_ax, records)
@@ -187,12 +185,11 @@ def notes(runs: Runs, timing: TimingRecord | None) -> str:
     interval = "mean over seeds with its 95% t-interval" if has_several_seeds(runs) else "one seed, so no interval"
     lines = [f"Accuracy: {interval}."]
     if timing is not None:
-        rounds = len(next(iter(timing.models.values()))["train_epoch_seconds"])
         on = timing.environment
         machine = (
             f"{on['device_name']} ({on['device']}, threads: {on['threads']}), {on['precision']}, PyTorch {on['torch']}"
         )
-        lines += textwrap.wrap(f"Times: median and quartiles of {rounds} rounds on {machine}.", NOTE_LETTERS)
+        lines += textwrap.wrap(f"Times: median and quartiles of {timing.rounds} rounds on {machine}.", NOTE_LETTERS)
     return "\n".join(lines)
 
 
@@ -200,7 +197,7 @@ def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
     """The confusion matrix of one model's test predictions, summed over its seeds."""
     first, n = records[0], len(records)
     summed = f"summed over {n} seeds" if n > 1 else "1 seed"
-    title = f"{first.model} on {data_name(first)}: test images by class, {summed}\nCounts and percent of each row"
+    title = f"{first.model} on {first.data_name}: test images by class, {summed}\nCounts and percent of each row"
     figure = new_figure(8.2, title)
     plots.confusion(figure.subplots(), records)
     return figure
@@ -210,7 +207,7 @@ def model_mistakes(records: Sequence[RunRecord]) -> Figure:
     """The most confident wrong test images of one model's lowest seed."""
     record = min(records, key=lambda record: record.seed)
     count = len(record.arrays["mistake_indices"])
-    title = f"{record.model} on {data_name(record)}: the {count} most confident test mistakes, seed {record.seed}"
+    title = f"{record.model} on {record.data_name}: the {count} most confident test mistakes, seed {record.seed}"
     title += "\nTrue class → predicted class, and the probability it gave"
     rows = max(1, math.ceil(count / MISTAKES_A_ROW))
     figure = new_figure(0.8 + (1.5 if plots.has_long_names(record) else 1.3) * rows, title)
@@ -223,12 +220,8 @@ def model_mistakes(records: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-def data_name(record: RunRecord) -> str:
-    return DATA_NAMES.get(record.dataset, record.dataset)
-
-
 def data_of(runs: Runs) -> str:
-    return data_name(next(iter(runs.values()))[0])
+    return next(iter(runs.values()))[0].data_name
 
 
 def seeds_of(runs: Runs) -> str:

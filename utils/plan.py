@@ -1,4 +1,4 @@
-"""What a command means before anything runs: which cells, what counts as evidence, and where it goes."""
+"""What a command means before anything runs: experiments and seeds, what counts as evidence, and where it goes."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from utils.arguments import chosen_experiments
 from utils.cost import parameter_shapes
 from utils.datasets import DATASETS, STAND_INS, DatasetSpec
 from utils.environment import CHECKOUT
-from utils.experiment import Cell, Experiment, Task, config_hash
+from utils.experiment import Experiment, Task, config_hash
 
 PLOTS = CHECKOUT / "plots"
 
@@ -21,7 +21,7 @@ class Plan:
     task: Task
     spec: DatasetSpec
     experiments: tuple[Experiment, ...]
-    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
     hashes: dict[str, str]
     declared: dict[str, str]
     quick: bool
@@ -43,7 +43,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         task=task,
         spec=spec,
         experiments=tuple(experiments),
-        cells=tuple(Cell(experiment, seed) for seed in options.seeds for experiment in experiments),
+        seeds=tuple(options.seeds),
         hashes=hashes,
         declared=hashes if quick else recipes,
         quick=quick,

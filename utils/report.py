@@ -8,7 +8,7 @@ import numpy as np
 from filelock import FileLock
 
 from utils.files import write_atomically
-from utils.results import RunRecord, TimingRecord
+from utils.results import RunRecord, Runs, TimingRecord
 from utils.stats import (
     Interval,
     accuracy_plateau,
@@ -19,10 +19,7 @@ from utils.stats import (
     roughness,
 )
 
-Runs = Mapping[str, Sequence[RunRecord]]
-
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
-TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
 
 
 def results_text(
@@ -63,7 +60,7 @@ def _what_was_run(runs: Runs) -> str:
     momentum = f", momentum {config['momentum']:g}" if "momentum" in config else ""
     threads = f", {plural(environment['threads'], 'thread')} a run" if environment["device"] == "cpu" else ""
     return (
-        f"{TITLES.get(first.dataset, first.dataset)}, {plural(len(seeds), 'seed')} "
+        f"{first.data_name}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
         f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on "
         f"{environment['device_name'] or environment['device']} ({first.kind}{threads}, "
@@ -143,7 +140,7 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 def _timing_table(runs: Runs, timing: TimingRecord | None) -> str:
     if timing is None:
         return "Times have not been measured for this kind of machine yet."
-    reference = next(iter(timing.models))
+    reference = timing.reference
     header = ["model", "training step, ms", f"epoch time relative to {reference}", "latency of one image, ms (p95)"]
     header.append(f"throughput at batch {timing.throughput_batch_size}, images per s")
     rows = []
@@ -162,11 +159,10 @@ def _timing_table(runs: Runs, timing: TimingRecord | None) -> str:
         )
     on = timing.environment
     threads = f", {plural(on['threads'], 'thread')}" if on["device"] == "cpu" else ""
-    rounds = len(timing.models[reference]["train_step_seconds"])
     notes = (
         f"On this machine, in this session ({on['device_name'] or on['device']}{threads}, {on['precision']}, PyTorch "
-        f"{on['torch']}): medians over {rounds} shuffled rounds with nothing else running, quartiles or 95% intervals "
-        f"in brackets. Training time excludes loading the data into memory and evaluation."
+        f"{on['torch']}): medians over {timing.rounds} shuffled rounds with nothing else running, quartiles or 95% "
+        f"intervals in brackets. Training time excludes loading the data into memory and evaluation."
     )
     return table(header, rows) + "\n\n" + notes + _busy(timing)
 
@@ -201,8 +197,8 @@ def _original_table(runs: Runs, original: Mapping[str, dict]) -> str:
         "ours",
     ]
     return (
-        "Beside the original report, which used the test set as validation set, trained on all 60,000 images (ours "
-        "holds out 5,000) and read overfitting off by eye:\n\n" + table(header, rows)
+        "Beside the original report, which used the test set as validation set, trained on all training images (ours "
+        "holds some out) and read overfitting off by eye:\n\n" + table(header, rows)
         if rows
         else ""
     )

@@ -19,6 +19,7 @@ import numpy as np
 from utils.files import sha256, write_atomically
 
 SCHEMA_VERSION = 1
+DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
 STATUSES = ("finished", "diverged", "failed", "interrupted")
 
 
@@ -67,6 +68,11 @@ class RunRecord:
     arrays: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def data_name(self) -> str:
+        """The data set as its authors write it."""
+        return DATA_NAMES.get(self.dataset, self.dataset)
+
+    @property
     def kind(self) -> str:
         """Device kind and precision, such as cpu-bf16: records of different kinds are never pooled."""
         return f"{self.environment['device']}-{self.environment['precision']}"
@@ -78,6 +84,9 @@ class RunRecord:
     def curve(self, metric: str) -> np.ndarray:
         """`metric` over the epochs, shape (epochs,); a value that wasn't finite is NaN."""
         return np.array([epoch[metric] for epoch in self.history], dtype=float)
+
+
+Runs = Mapping[str, Sequence[RunRecord]]  # each model's finished records, in the order of display
 
 
 def to_json(values) -> bytes:
@@ -200,6 +209,15 @@ class TimingRecord:
     throughput_batch_size: int
     models: dict[str, dict[str, list[float]]]
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def reference(self) -> str:
+        """The model that the others' times are set against: the first."""
+        return next(iter(self.models))
+
+    @property
+    def rounds(self) -> int:
+        return len(self.models[self.reference]["train_step_seconds"])
 
 
 def write_timing(folder: Path, timing: TimingRecord) -> None:
