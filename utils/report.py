@@ -47,6 +47,7 @@ def results_text(
         _timing_table(runs, timing),
         _original_table(runs, original),
         *(_model_pictures(model, pictures) for model in runs),
+        _weights(next(iter(runs.values()))[0]),
         _left_out(left_out),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -212,6 +213,21 @@ def _model_pictures(model: str, pictures: str) -> str:
     ]
     inside = "\n\n".join(images)
     return f"<details><summary>{model}: curves, confusion matrix, mistakes</summary>\n\n{inside}\n\n</details>"
+
+
+def _weights(record: RunRecord) -> str:
+    """The lines that load what the run trained."""
+    name = record.model_options["class"]
+    arguments = [str(record.image_shape), str(len(record.class_names))]
+    arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
+    folder = f"runs/{record.task}/{record.kind}/{record.model}/{record.config_hash}/seed{record.seed}"
+    return (
+        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation):\n\n"
+        "    from safetensors.torch import load_file\n"
+        f"    from models import {name}\n"
+        f"    model = {name}({', '.join(arguments)}); "
+        f'model.load_state_dict(load_file("{folder}/final.safetensors"))'
+    )
 
 
 def _left_out(left_out: Sequence[str]) -> str:
