@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NO_TORCH = ["experiment", "results", "stats", "plots", "figures", "report", "files", "datasets", "embedded", "timing"]
+NO_TORCH = [
+    "experiment",
+    "results",
+    "stats",
+    "plots",
+    "figures",
+    "report",
+    "files",
+    "flow",
+    "datasets",
+    "embedded",
+    "timing",
+]
 
 
 @pytest.mark.parametrize("module", NO_TORCH)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save
+from sklearn.metrics import precision_recall_fscore_support
+from torch import Tensor
 
 from utils.cost import build_model, flops_per_image
 from utils.data import Splits, load_splits
@@ -15,6 +17,7 @@ from utils.device import Execution
 from utils.evaluate import confident_mistakes, loss_and_correct, predict
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
 from utils.files import write_atomically
+from utils.flow import thin
 from utils.results import RecordError, RunRecord, read_record, write_record
 from utils.train import Fit, fit
 
@@ -91,19 +94,19 @@ def failed_record(job: CellJob, message: str, history: list[dict] | None = None)
 
 def _predict_and_save(job: CellJob, model, data: Splits, result: Fit) -> dict:
     """Test results of the final and the best weights; both are saved, and the gradient flow."""
-    weights = {"final": {name: tensor.clone() for name, tensor in model.state_dict().items()}}
-    weights["best"] = result.best_weights
+    _save_weights(job.folder / "final.safetensors", model.state_dict())
+    _save_weights(job.folder / "best.safetensors", result.best_weights)
+    flow = result.gradient_flow
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **flow)
+    write_atomically(job.folder / "gradient_flow.npz", buffer.getvalue())
+
     logits = predict(model, data.test, job.execution)
     model.load_state_dict(result.best_weights)
     best_logits = predict(model, data.test, job.execution)
     loss, correct = loss_and_correct(logits, data.test.labels)
     best_loss, best_correct = loss_and_correct(best_logits, data.test.labels)
-    for name, state in weights.items():
-        content = save({key: tensor.contiguous().cpu() for key, tensor in state.items()})
-        write_atomically(job.folder / f"{name}.safetensors", content)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **result.gradient_flow)
-    write_atomically(job.folder / "gradient_flow.npz", buffer.getvalue())
+    labels, predictions = data.test.labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
     return {
         "test_total": len(data.test),
         "test_correct": int(correct),
@@ -113,13 +116,25 @@ def _predict_and_save(job: CellJob, model, data: Splits, result: Fit) -> dict:
         "best_test_correct": int(best_correct),
         "best_test_accuracy": best_correct / len(data.test),
         "best_test_loss": best_loss,
+        "per_class": per_class(labels, predictions, len(job.spec.class_names)),
         "arrays": {
-            "test_labels": data.test.labels.cpu().numpy().astype(np.uint8),
-            "test_predictions": logits.argmax(1).cpu().numpy().astype(np.uint8),
+            "test_labels": labels.astype(np.uint8),
+            "test_predictions": predictions.astype(np.uint8),
             "best_test_predictions": best_logits.argmax(1).cpu().numpy().astype(np.uint8),
             **confident_mistakes(logits, data.test),
+            **thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),
         },
     }
+
+
+def _save_weights(path: Path, state: dict[str, Tensor]) -> None:
+    write_atomically(path, save({name: tensor.contiguous().cpu() for name, tensor in state.items()}))
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
+    """Precision, recall and F1 of each class; NaN where a class has no prediction or no example."""
+    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
+    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
 
 
 def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:

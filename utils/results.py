@@ -33,11 +33,13 @@ class RunRecord:
 
     `history` has one dict an epoch: train_loss, train_accuracy, fit_loss, fit_accuracy, val_loss, val_accuracy,
     train_seconds, eval_seconds. `test_` fields come from the final weights, `best_test_` from those of the epoch
-    `best_epoch` (counted from 1), which had the lowest validation loss; all are None unless the run finished.
+    `best_epoch` (counted from 1), which had the lowest validation loss; `per_class` has precision, recall and f1 of
+    the final weights, each a list over classes. All are None unless the run finished.
 
     `arrays` (kept in the .npz): test_labels, test_predictions, best_test_predictions, uint8 of shape (N,);
     mistake_indices (M,) int64 of the M <= 16 most confident wrong test images, most confident first,
-    mistake_images (M, C, H, W) uint8 and mistake_confidences (M,) float32, the probability of the wrong class.
+    mistake_images (M, C, H, W) uint8 and mistake_confidences (M,) float32, the probability of the wrong class; and
+    the flow_ arrays of utils.flow.thin.
     """
 
     task: str
@@ -64,6 +66,7 @@ class RunRecord:
     best_test_correct: int | None = None
     best_test_accuracy: float | None = None
     best_test_loss: float | None = None
+    per_class: dict[str, list[float]] | None = None
     schema_version: int = SCHEMA_VERSION
     arrays: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 

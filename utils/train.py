@@ -20,7 +20,8 @@ from utils.gradients import GradientFlow
 @dataclass
 class Fit:
     """What training leaves: `history` (one dict an epoch), the weights of the epoch with the lowest validation
-    loss (`best_epoch`, from 1), the gradient flow of all steps, and `diverged_at`, the first step (from 1) with a
+    loss (`best_epoch`, from 1), the gradient flow of all steps (the arrays of `GradientFlow.read` and `weight_names`),
+    and `diverged_at`, the first step (from 1) with a
     loss or gradient that wasn't finite, if there was one. The model itself holds the final weights."""
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -77,6 +78,7 @@ def fit(
                 lowest, result.best_epoch = val_loss, epoch
                 result.best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     result.gradient_flow = {name: np.concatenate([epoch[name] for epoch in flow]) for name in flow[0]}
+    result.gradient_flow["weight_names"] = np.array(gradient_flow.weight_names)
     return result
 
 
