@@ -42,21 +42,39 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """A planned comparison of two experiments, by name; `differs` names all in which their recipes may differ."""
+
+    a: str
+    b: str
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Task:
-    """A comparison: its folder name, its data set, and the experiments in the order of every table."""
+    """A comparison: its folder name, its data set, the experiments in the order of every table, the planned contrasts,
+    and the difference of test accuracy (a fraction) within which two models count as equivalent."""
 
     name: str
     dataset: str
     experiments: Sequence[Experiment]
+    contrasts: Sequence[Contrast] = ()
+    equivalence_margin: float = 0.0
 
 
 def model_options(model: Callable) -> dict:
     """The class behind `model` and those of its keyword options that differ from the class's defaults."""
     if not isinstance(model, partial):
         return {"class": model.__name__}
-    defaults = {name: p.default for name, p in inspect.signature(model.func).parameters.items()}
+    defaults = model_defaults(model)
     options = {name: value for name, value in model.keywords.items() if value != defaults.get(name)}
     return {"class": model.func.__name__, **options}
+
+
+def model_defaults(model: Callable) -> dict:
+    """The defaults of the options of the class behind `model`."""
+    signature = inspect.signature(model.func if isinstance(model, partial) else model)
+    return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
 def resolved_config(config: TrainConfig) -> dict:
@@ -66,6 +84,33 @@ def resolved_config(config: TrainConfig) -> dict:
         for field in dataclasses.fields(config)
         if getattr(config, field.name) != field.default
     }
+
+
+def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
+    """Every field of the recipes and, within one model class, every model option that differs: {name: (a's, b's)}."""
+    recipes = [dataclasses.asdict(experiment.config) for experiment in (a, b)]
+    options = [model_options(experiment.model) for experiment in (a, b)]
+    found = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if recipes[0][name] != recipes[1][name]}
+    if options[0]["class"] == options[1]["class"]:
+        defaults = model_defaults(a.model)
+        for name in sorted(options[0].keys() | options[1].keys()):
+            values = tuple(chosen.get(name, defaults.get(name)) for chosen in options)
+            if values[0] != values[1]:
+                found[name] = values
+    return found
+
+
+def audit(task: Task) -> None:
+    """Raises ValueError if a contrast names no experiment of the task, or its two differ in more than it declares."""
+    experiments = {experiment.name: experiment for experiment in task.experiments}
+    for contrast in task.contrasts:
+        unknown = [name for name in (contrast.a, contrast.b) if name not in experiments]
+        if unknown:
+            raise ValueError(f"a contrast names {', '.join(unknown)}: choose from {', '.join(experiments)}")
+        found = differences(experiments[contrast.a], experiments[contrast.b])
+        if undeclared := sorted(found.keys() - set(contrast.differs)):
+            told = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
+            raise ValueError(f"{contrast.a} and {contrast.b} differ in {told}, which their contrast doesn't declare")
 
 
 def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[str, Sequence[int]]) -> str:

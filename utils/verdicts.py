@@ -1,0 +1,215 @@
+"""What the numbers support, in a closed vocabulary: verdicts on a task's planned contrasts. Never loads torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.comparisons import (
+    Comparison,
+    detectable_difference,
+    equivalent,
+    holm,
+    mcnemar,
+    over_images,
+    paired_comparison,
+)
+from utils.experiment import Contrast
+from utils.results import RunRecord, Runs, TimingRecord
+from utils.stats import Interval, ratio_interval, roughness
+
+WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
+FEWEST_SEEDS = 3  # for a verdict
+SEEDS_FOR_POWER = 5  # from here on the spread is known well enough to say what would have been found
+FASTER = 0.02  # a ratio of times counts only beyond 2%
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of WORDS on a contrast, with the numbers behind it: `b` minus `a`, paired by seed.
+
+    `differences` has one value a seed; `p` is adjusted by Holm over the family of `m` declared contrasts, None where
+    undefined. `margin` is that of equivalence; `within` says whether the 90% interval lies inside it.
+    """
+
+    word: str
+    a: str
+    b: str
+    seeds: tuple[int, ...]
+    differences: np.ndarray
+    comparison: Comparison
+    p: float | None
+    m: int
+    margin: float
+    within: bool
+
+
+def judge(
+    runs: Runs,
+    contrasts: Sequence[Contrast],
+    measure: Callable[[RunRecord], float],
+    total: int = 1,
+    margin: float = 0.0,
+) -> list[Verdict]:
+    """A verdict on each contrast whose two models have a finished run of the same seed.
+
+    `measure(record) / total` is compared: an integer count of `total`, or any number with a total of 1. Undefined
+    numbers, such as a roughness of too few epochs, leave their pair out. The family is all `contrasts`, whatever ran.
+    """
+    m, pairs = len(contrasts), []
+    for contrast in contrasts:
+        values = [{r.seed: measure(r) for r in runs.get(name, ())} for name in (contrast.a, contrast.b)]
+        seeds = tuple(
+            sorted(s for s in values[0].keys() & values[1].keys() if np.isfinite([v[s] for v in values]).all())
+        )
+        if seeds:
+            pairs.append((contrast, seeds, *([v[s] for s in seeds] for v in values)))
+    compared = [paired_comparison(a, b, total, m) for *_, a, b in pairs]
+    adjusted = holm([comparison.p for comparison in compared], m)
+    return [
+        Verdict(
+            word=_word(len(seeds), comparison, p, within := bool(equivalent(comparison.interval90, margin))),
+            a=contrast.a,
+            b=contrast.b,
+            seeds=seeds,
+            differences=np.subtract(b, a) / total,
+            comparison=comparison,
+            p=p,
+            m=m,
+            margin=margin,
+            within=within,
+        )
+        for (contrast, seeds, a, b), comparison, p in zip(pairs, compared, adjusted, strict=True)
+    ]
+
+
+def _word(n: int, comparison: Comparison, p: float | None, within: bool) -> str:
+    if n < FEWEST_SEEDS:
+        return "too few seeds"
+    if p is None:
+        return "undefined"
+    if p <= 0.05:
+        return "better"
+    return "equivalent" if within else "not distinguished"
+
+
+def accuracy_verdicts(runs: Runs, contrasts: Sequence[Contrast], margin: float) -> list[Verdict]:
+    """On test accuracy with the final weights, from integer counts."""
+    total = next(iter(runs.values()))[0].test_total
+    return judge(runs, contrasts, lambda record: record.test_correct, total, margin)
+
+
+def accuracy_sentence(verdict: Verdict) -> str:
+    """The verdict with its numbers, in points of test accuracy."""
+    v, difference, n = verdict, verdict.comparison.difference, plural_seeds(len(verdict.seeds))
+    numbers = f"interval {points(difference.low)} to {points(difference.high)}; {n}; Holm-adjusted {p_in_words(v.p)}"
+    inside = f"the 90% interval lies within the margin of {points(v.margin)} points"
+    if v.word == "better":
+        winner, loser = (v.b, v.a) if difference.estimate > 0 else (v.a, v.b)
+        low, high = sorted(abs(bound) for bound in (difference.low, difference.high))
+        covers = difference.low <= 0 <= difference.high
+        bounds = (
+            f"{points(difference.low)} to {points(difference.high)}" if covers else f"{points(low)} to {points(high)}"
+        )
+        return (
+            f"{winner} is better than {loser} by {points(abs(difference.estimate))} points (interval {bounds}; {n}; "
+            f"Holm-adjusted {p_in_words(v.p)})"
+            + (": the interval covers 0, and the adjusted p decides" if covers else "")
+            + (f"; {inside}, so the difference is small" if v.within else "")
+        )
+    if v.word == "equivalent":
+        ninety = v.comparison.interval90
+        return (
+            f"{v.a} and {v.b} are equivalent within {points(v.margin)} points (difference "
+            f"{points(difference.estimate)} points, 90% interval {points(ninety.low)} to {points(ninety.high)}; {n})"
+        )
+    if v.word == "not distinguished":
+        text = f"{v.a} and {v.b} are not distinguished (difference {points(difference.estimate)} points, {numbers})"
+        if len(v.seeds) < SEEDS_FOR_POWER:
+            return text
+        found = detectable_difference(v.comparison.sd, len(v.seeds), v.m)
+        return f"{text}: with this spread, {n} find a difference of {points(found)} points in 80% of repetitions"
+    if v.word == "too few seeds":
+        return (
+            f"{v.a} and {v.b}: too few seeds ({len(v.seeds)}; a verdict needs {FEWEST_SEEDS}); "
+            f"{v.b} minus {v.a} was {points(difference.estimate)} points"
+        )
+    return (
+        f"{v.a} and {v.b}: undefined, since {v.b} minus {v.a} is {points(difference.estimate)} points in each of {n}, "
+        "which shows no spread"
+    )
+
+
+def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdict]:
+    """On the roughness of validation loss."""
+    return judge(runs, contrasts, lambda record: roughness(record.curve("val_loss")))
+
+
+def stability_sentence(verdict: Verdict) -> str:
+    """The verdict on roughness, told as a ratio; "better" is "more steadily" here."""
+    v, difference, n = verdict, verdict.comparison.difference, plural_seeds(len(verdict.seeds))
+    ratio, low, high = np.exp([difference.estimate, difference.low, difference.high])
+    if v.word == "better":
+        winner, loser = (v.b, v.a) if difference.estimate < 0 else (v.a, v.b)
+        if winner == v.a:
+            ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        return (
+            f"{winner} trains more steadily than {loser}: {ratio:.2f} of its roughness ({low:.2f} to {high:.2f}; {n}; "
+            f"Holm-adjusted {p_in_words(v.p)})"
+        )
+    if v.word == "not distinguished":
+        return (
+            f"{v.a} and {v.b} are not distinguished in steadiness (ratio of roughness {ratio:.2f}, {low:.2f} to "
+            f"{high:.2f}; {n}; Holm-adjusted {p_in_words(v.p)})"
+        )
+    return f"{v.a} and {v.b}, steadiness: {v.word} ({n}; ratio of roughness {ratio:.2f})"
+
+
+def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
+    """Which of two models trains an epoch faster, only where the interval lies beyond 2%."""
+    times = {name: timing.models[name]["train_epoch_seconds"] for name in (a, b)}
+    ratio = ratio_interval(times[a], times[b])
+    if ratio.estimate > 1:
+        a, b, ratio = b, a, ratio_interval(times[b], times[a])
+    numbers = f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {b}'s time"
+    if ratio.high < 1 - FASTER:
+        return f"{a} trains faster: an epoch takes {numbers}"
+    return f"{a} and {b} are not distinguished in training time: an epoch of {a} takes {numbers}"
+
+
+def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
+    """What the test images say of the seeds that both models have: new images, and for one seed the two checkpoints."""
+    by_seed = [{r.seed: r for r in runs[name]} for name in (contrast.a, contrast.b)]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    correct = [np.array([_correct(records[seed]) for seed in seeds]) for records in by_seed]
+    interval = over_images(*correct)
+    text = f"{contrast.b} minus {contrast.a} over test images: {points_with_bounds(interval)}"
+    if len(seeds) > 1:
+        return text
+    p = mcnemar(correct[0][0], correct[1][0])
+    return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
+
+
+def _correct(record: RunRecord) -> np.ndarray:
+    return record.arrays["test_predictions"] == record.arrays["test_labels"]
+
+
+def points(fraction: float) -> str:
+    """A fraction in points of percent, with a sign only if negative, never "-0.00"."""
+    return f"{100 * fraction:z.2f}"
+
+
+def points_with_bounds(interval: Interval) -> str:
+    if np.isnan(interval.low):
+        return f"{points(interval.estimate)} points (no interval: nothing varies)"
+    return f"{points(interval.estimate)} points ({points(interval.low)} to {points(interval.high)})"
+
+
+def p_in_words(p: float | None) -> str:
+    if p is None:
+        return "p undefined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def plural_seeds(n: int) -> str:
+    return f"{n} seed{'s' if n != 1 else ''}"
