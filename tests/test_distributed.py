@@ -57,7 +57,7 @@ def test_side_by_side_equals_in_turn_and_a_dead_process_fails_its_own_cell(tmp_p
     assert sorted(epochs) == ["A-seed0"] * 2 + ["B-seed0"] * 2
 
     jobs = [make_job(tmp_path / "in_turn", name, models[name]) for name in ("A", "B")]
-    for alone in run_in_turn(jobs, jobs[0].load(), lambda job, entry: None):
+    for alone in run_in_turn(jobs, lambda job, entry: None):
         assert alone.test_loss == records[alone.model].test_loss
         weights = [tmp_path / folder / alone.model / "final.safetensors" for folder in ("in_turn", "together")]
         assert weights[0].read_bytes() == weights[1].read_bytes()

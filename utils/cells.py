@@ -10,7 +10,7 @@ from safetensors.torch import save
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
-from utils.cost import build_model, flops_per_image
+from utils.cost import flops_per_image
 from utils.data import Splits, load_splits
 from utils.datasets import DatasetSpec
 from utils.device import Execution
@@ -19,7 +19,7 @@ from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved
 from utils.files import write_atomically
 from utils.flow import thin
 from utils.results import RecordError, RunRecord, read_record, write_record
-from utils.train import Fit, fit
+from utils.train import Fit, build_model, fit
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, exec
         except BaseException:  # also an interruption: what had finished is drawn
             draw(plan, execution.kind)
             raise
-    if time_models(plan, options, data, execution, trained=bool(records)):
+    if time_models(plan, options, data, execution, records):
         draw(plan, execution.kind)
     print(closing_lines(plan, records))
     say(options, f"Took {minutes(time.monotonic() - started)}.")
@@ -160,7 +160,7 @@ def train(
     published, drop = set(), options.fresh or plan.quick
     with Progress(waiting, options.quiet) as progress:
         if processes == 1:
-            trained = run_in_turn(waiting, data, progress.epoch_done)
+            trained = run_in_turn(waiting, progress.epoch_done)
         else:
             trained = run_side_by_side(waiting, processes, progress.epoch_done)
         new = []
@@ -170,7 +170,8 @@ def train(
                     drop_records(folder, keep=published)
                     drop = False
                 progress.say(publish(folder, record))
-                published.add(record.stem)
+                if record.status == "finished":
+                    published.add(record.stem)
                 new += [] if record in done else [record]
                 awaited[record.model] -= 1
                 if awaited[record.model] == 0:
@@ -193,21 +194,29 @@ def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dic
     seconds = {}
     for name, experiment in experiments.items():
         steps = math.ceil(len(data.train) / experiment.config.batch_size) * experiment.config.epochs
-        step = seconds_per_step(experiment, data, len(jobs[0].spec.class_names), execution)
+        try:
+            step = seconds_per_step(experiment, data, len(jobs[0].spec.class_names), execution)
+        except Exception:  # whatever it is, the cell itself will fail with it and leave a record
+            step = 0.0
         seconds[name] = EVALUATION_SHARE * step * steps
     return {job.stem: seconds[job.experiment.name] for job in jobs}
 
 
-def time_models(plan: Plan, options: argparse.Namespace, data: Splits, execution: Execution, trained: bool) -> bool:
+def time_models(
+    plan: Plan, options: argparse.Namespace, data: Splits, execution: Execution, records: Sequence[RunRecord]
+) -> bool:
     """The timing pass, with all cores and nothing else running; whether there was one.
 
-    Only a pass over all models replaces the last, and only if there is something new to time.
+    Only a pass over all models replaces the last, and only if something was trained now (`records`) or never timed.
     """
     folder, names = plan.records(execution.kind), [experiment.name for experiment in plan.experiments]
     if names != list(plan.declared):
         say(options, "No timing pass: it compares all models of the task, and this run leaves some out.")
         return False
-    if not (trained or options.time_only) and read_timing(folder, names) is not None:
+    if any(record.status == "failed" for record in records):
+        say(options, "No timing pass: a model that failed can't be timed.")
+        return False
+    if not (records or options.time_only) and read_timing(folder, names) is not None:
         return False
     say(options, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())

@@ -12,24 +12,18 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils.data import Splits
-from utils.device import Execution, has_bf16_units, stream_seed
+from utils.device import Execution, has_bf16_units
 from utils.environment import describe_environment
 from utils.experiment import Experiment
 from utils.gradients import DETAIL_EVERY, GradientFlow
 from utils.results import TimingRecord
 from utils.timing import benchmark, seconds_per_call
-from utils.train import make_optimizer, train_one_epoch
+from utils.train import build_model, make_optimizer, train_one_epoch
 
 ROUNDS = 7
 THROUGHPUT_BATCH_SIZE = 512
 # Seconds of measurement for each part of the timing pass of a task, warm-up not counted.
 TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 40, 8, 4, 12
-
-
-def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
-    """The experiment's network with the initial weights of `seed`. Raises ValueError if it can't take such images."""
-    torch.manual_seed(stream_seed(seed, "initialisation"))
-    return experiment.model(image_shape=image_shape, num_classes=num_classes)
 
 
 def parameter_shapes(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, tuple]:

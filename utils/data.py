@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from utils.datasets import DatasetSpec
+from utils.datasets import DataError, DatasetSpec
 from utils.download import load_arrays
 
 HOLD_OUT = 5000  # training images held out for validation
@@ -70,13 +70,20 @@ class Splits:
 def stratified_subset(labels: np.ndarray, size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of all but `size` examples, and of those: every class in proportion, fixed by SPLIT_SEED.
 
-    Raises ValueError if some class would be missing from the subset.
+    Raises DataError if some class would be missing from the subset.
     """
+    present = np.bincount(labels, minlength=num_classes) > 1  # one for either side
+    if not present.all():
+        raise _missing(size, ~present)
     rest, subset = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=SPLIT_SEED)
-    missing = sorted(set(range(num_classes)) - set(labels[subset].tolist()))
-    if missing:
-        raise ValueError(f"the {size} examples split off hold none of class {', '.join(map(str, missing))}")
+    present = np.bincount(labels[subset], minlength=num_classes) > 0
+    if not present.all():
+        raise _missing(size, ~present)
     return np.sort(rest), np.sort(subset)
+
+
+def _missing(size: int, classes: np.ndarray) -> DataError:
+    return DataError(f"the {size} examples split off hold none of class {', '.join(map(str, np.flatnonzero(classes)))}")
 
 
 def image_set(images: np.ndarray, labels: np.ndarray, spec: DatasetSpec) -> ImageSet:
@@ -98,7 +105,7 @@ def load_splits(spec: DatasetSpec, data_dir: Path, download: bool = True, limit:
     size = min(HOLD_OUT, len(train) // 5)  # the embedded data sets are small
     kept, held_out = stratified_subset(labels, size, classes)
     val, train = train.take(held_out), train.take(kept[:limit])
-    if len(train) <= FIT_SUBSET:
-        return Splits(train, train, val, test)
+    if len(train) < FIT_SUBSET + classes:  # too few are left to split off one of each class
+        return Splits(train, train.take(np.arange(min(FIT_SUBSET, len(train)))), val, test)
     _, fit = stratified_subset(train.labels.numpy(), FIT_SUBSET, classes)
     return Splits(train, train.take(fit), val, test)

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 from utils.cells import CellJob, failed_record, run_cell
-from utils.data import Splits
 from utils.results import RunRecord, write_record
 
 OnEpoch = Callable[[CellJob, dict], None]
 
 
-def run_in_turn(jobs: Sequence[CellJob], data: Splits, on_epoch: OnEpoch) -> Iterator[RunRecord]:
+def run_in_turn(jobs: Sequence[CellJob], on_epoch: OnEpoch) -> Iterator[RunRecord]:
     """Train the cells one after another in this process; yields each one's record as it ends."""
     for job in jobs:
-        yield run_cell(job, data, lambda entry, job=job: on_epoch(job, entry))
+        yield run_cell(job, job.load(), lambda entry, job=job: on_epoch(job, entry))
 
 
 def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch) -> Iterator[RunRecord]:

@@ -91,7 +91,8 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme and paths else ""
     if changed:
         count = plural(len(changed.splitlines()), "changed path")
-        undo = f"git restore {' '.join(paths)} && git clean -fd {paths[0]}"
+        tracked = [path for path in paths if git("ls-files", "--", path)]  # of a first run the folder isn't
+        undo = f"git restore {' '.join(tracked)} && git clean -fd {paths[0]}"
         lines.append(f"The checkout has {count} in {' and '.join(paths)}. To undo: {undo}")
     elif plan.updates_readme:
         lines.append("The checkout is as it was committed.")

@@ -165,7 +165,7 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> tuple[dic
         elif record.config_hash != declared[record.model]:
             left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
         elif record.status != "finished":
-            left_out.append(f"{path.name}: {record.status} ({record.message})")
+            left_out.append(f"{path.name}: {record.status} ({' '.join(record.message.split())})")
         else:
             runs[record.model].append(record)
     return {name: records for name, records in runs.items() if records}, left_out
@@ -183,8 +183,8 @@ def publish(folder: Path, record: RunRecord) -> str:
         old = read_record(path)
     except RecordError:
         old = None
-    if old is not None and old.status == "finished" and record.status != "finished":
-        return f"{record.stem} {record.status}; the finished record stays"
+    if record.status != "finished" and path.exists() and (old is None or old.status == "finished"):
+        return f"{record.stem} {record.status}; the older record stays"
     write_record(folder, record)
     if old is None or old.test_accuracy is None or record.test_accuracy is None:
         return f"{record.stem} added ({record.status})"
@@ -228,9 +228,9 @@ def write_timing(folder: Path, timing: TimingRecord) -> None:
 
 
 def read_timing(folder: Path, models: Sequence[str]) -> TimingRecord | None:
-    """The folder's timing pass; None where there is none, it can't be read, or it lacks one of `models`."""
+    """The folder's timing pass; None where there is none of this schema, or it lacks one of `models`."""
     try:
         timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return timing if set(models) <= set(timing.models) else None
+    return timing if timing.schema_version == SCHEMA_VERSION and set(models) <= set(timing.models) else None

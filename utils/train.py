@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from utils.data import ImageSet, Splits
 from utils.device import Execution, stream_seed
 from utils.evaluate import loss_and_correct, predict
-from utils.experiment import TrainConfig
+from utils.experiment import Experiment, TrainConfig
 from utils.gradients import GradientFlow
 
 
@@ -70,9 +70,10 @@ def fit(
             )
             flow.append(gradient_flow.read())
             on_epoch(result.history[-1])
-            bad_steps = np.flatnonzero(~(np.isfinite(losses) & flow[-1].pop("finite")))
-            if len(bad_steps):
-                result.diverged_at = (epoch - 1) * steps + int(bad_steps[0]) + 1
+            finite = np.isfinite(losses) & flow[-1].pop("finite")
+            finite[-1] &= np.isfinite(fit_loss + val_loss)  # of the weights that the last step left
+            if not finite.all():
+                result.diverged_at = (epoch - 1) * steps + int(finite.argmin()) + 1
                 break
             if val_loss < lowest:
                 lowest, result.best_epoch = val_loss, epoch
@@ -116,6 +117,12 @@ def epoch_order(examples: int, seed: int, epoch: int) -> Tensor:
     """The order of the examples in an epoch: the same for every model of that seed, on any device."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "order", epoch))
     return torch.randperm(examples, generator=generator)
+
+
+def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+    """The experiment's network with the initial weights of `seed`. Raises ValueError if it can't take such images."""
+    torch.manual_seed(stream_seed(seed, "initialisation"))
+    return experiment.model(image_shape=image_shape, num_classes=num_classes)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:

@@ -1,0 +1,288 @@
+"""Results in words: intervals against SciPy, what a few seeds can't carry is said, and blocks of a README."""
+
+import dataclasses
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records import make_record, make_timing
+from scipy import stats
+
+from utils import figures
+from utils.report import block_of, overfitting_sentence, results_text, update_block
+from utils.results import read_runs, write_record
+
+MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
+ONE_SEED = "One seed shows no spread: it can't say which model is more accurate"
+
+
+def make_runs(seeds, models=MODELS, **options):
+    return {
+        model: [make_record(model, seed, accuracy=0.95 + 0.01 * i, **options) for seed in range(seeds)]
+        for i, model in enumerate(models)
+    }
+
+
+def text_of(runs, left_out=(), timing=None, original=None, pictures=""):
+    return results_text(runs, left_out, timing, original or {}, pictures)
+
+
+def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:
+    """The table that has `column`, as {model: {column: cell}}."""
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| model")]
+    header, _, *rows = next(lines for lines in tables if column in lines[0])
+    names = [name.strip() for name in header.strip("|").split("|")]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {row[0]: dict(zip(names, row, strict=True)) for row in cells}
+
+
+# Accuracy
+
+
+def test_one_seed_has_no_interval_and_what_it_cannot_carry_is_said():
+    runs = make_runs(1)
+    text = text_of(runs, timing=make_timing(list(MODELS)))
+    assert ONE_SEED in text and "overfit" in text and "more steadily" in text and "95% t-intervals" not in text
+    assert text.startswith("MNIST, 1 seed (0), 15 epochs, batches of 64, Adam with learning rate 0.001.")
+    for model, row in rows_of(text, "test accuracy").items():
+        assert row["test accuracy, final weights"] == f"{runs[model][0].test_correct / 2000:.2%}"
+        assert row["best-validation weights"] == f"{runs[model][0].best_test_correct / 2000:.2%}"
+        assert row["parameters"] == f"{runs[model][0].parameters:,}"
+        assert row["MFLOPs per image"] == f"{runs[model][0].parameters * 2 / 1e6:.2f}"
+
+
+def test_intervals_over_seeds_are_those_of_scipy():
+    runs = make_runs(4)
+    runs["FCN"] = runs["FCN"][:3]
+    text = text_of(runs)
+    assert ONE_SEED not in text and "two-sided 95% t-intervals over 3 seeds or more" in text
+    assert "MNIST, 4 seeds (0, 1, 2, 3)" in text
+    for model, row in rows_of(text, "test accuracy").items():
+        columns = {"test accuracy, final weights": "test_correct", "best-validation weights": "best_test_correct"}
+        for column, field in columns.items():
+            values = [getattr(record, field) / record.test_total for record in runs[model]]
+            low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+            assert low < high and row[column] == f"{np.mean(values):.2%} ({low:.2%} to {high:.2%})"
+
+
+def test_one_model_with_a_single_seed_is_enough_to_say_so():
+    runs = make_runs(3)
+    runs["FCN"] = runs["FCN"][:1]
+    text = text_of(runs)
+    assert ONE_SEED in text
+    assert "to" not in rows_of(text, "test accuracy")["FCN"]["test accuracy, final weights"]
+
+
+def test_seeds_that_agree_to_the_last_image_have_no_interval():
+    same = [dataclasses.replace(make_record(seed=seed), test_correct=1900) for seed in range(3)]
+    assert rows_of(text_of({"FCN": same}), "test accuracy")["FCN"]["test accuracy, final weights"] == "95.00%"
+
+
+def test_no_run_at_all():
+    assert text_of({}) == "No finished run of the current recipes yet.\n"
+
+
+# Curves
+
+
+def with_losses(record, **losses):
+    history = [dict(epoch) for epoch in record.history]
+    for name, values in losses.items():
+        for epoch, value in zip(history, values, strict=True):
+            epoch[name] = float(value)
+    return dataclasses.replace(record, history=history)
+
+
+def no_nan(text: str) -> bool:
+    return re.search(r"\b(nan|none|inf)\b(?! within)", text, re.IGNORECASE) is None
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_short_runs_say_that_they_are_short(epochs, seeds):
+    text = text_of(make_runs(seeds, epochs=epochs), timing=make_timing(list(MODELS)))
+    assert no_nan(text)
+    assert f"- FCN: too few epochs ({epochs}; an onset needs 10)." in text
+    assert rows_of(text, "roughness")["FCN"]["roughness of validation loss"] == "not defined"
+
+
+def test_diverged_runs_are_named_and_leave_no_nan(tmp_path):
+    for record in (make_record(seed=0), make_record(seed=1, diverges_from=3), make_record("CNN", diverges_from=1)):
+        write_record(tmp_path, record)
+    runs, left_out = read_runs(tmp_path, "task_1_1", {"FCN": "0123456789ab", "CNN": "0123456789ab"})
+    text = text_of(runs, left_out)
+    assert no_nan(text) and ONE_SEED in text
+    assert "Left out of these results:\n\n- CNN-seed0.json: diverged (loss not finite at step 100)\n" in text
+    assert "- FCN-seed1.json: diverged (loss not finite at step 300)\n" in text
+
+
+def test_the_training_table_by_hand():
+    epochs = np.arange(1, 16)
+    records = [
+        with_losses(
+            make_record(seed=best),
+            val_loss=1 + 0.1 * abs(epochs - best),
+            fit_loss=best / epochs,
+            val_accuracy=np.minimum(epochs, best + 2) / 20,
+        )
+        for best in (3, 4, 6)
+    ]
+    records = [dataclasses.replace(record, best_epoch=best) for record, best in zip(records, (3, 4, 6), strict=True)]
+    row = rows_of(text_of({"FCN": records}), "last fit loss")["FCN"]
+    assert row["last fit loss"] == f"{(3 + 4 + 6) / 15 / 3:.4f}"
+    assert row["last validation loss"] == f"{1 + (1.2 + 1.1 + 0.9) / 3:.4f}"
+    assert row["lowest validation loss (epoch)"] == "1.0000 (4, 3 to 6)"
+    assert row["accuracy plateau from"] == "epoch 6, 5 to 8"
+
+
+def test_overfitting_of_k_of_n_seeds():
+    epochs = np.arange(1, 16)
+    fit_loss = np.exp(-epochs / 5)
+
+    def rising(turn):
+        val_loss = 0.5 + np.maximum(0.05 * (epochs - turn), 0.2 * (turn - epochs))
+        return with_losses(make_record(seed=turn), val_loss=val_loss, fit_loss=fit_loss)
+
+    flat = with_losses(make_record(seed=20), val_loss=0.5 + np.exp(-epochs / 3), fit_loss=fit_loss)
+    some = [rising(4), flat, rising(5), rising(9)]
+    assert overfitting_sentence(some) == "overfits from epoch 5 (3 of 4 seeds, 4 to 9)"
+    assert overfitting_sentence([flat, rising(9)]) == "overfits from epoch 9 (1 of 2 seeds)"
+    assert overfitting_sentence([rising(9)]) == "overfits from epoch 9 (1 of 1 seed)"
+    assert overfitting_sentence([flat, flat]) == "none within 15 epochs"
+    assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})
+
+
+# Times
+
+
+def test_times_are_medians_and_their_ratios_have_intervals():
+    timing = make_timing(list(MODELS))
+    text = text_of(make_runs(1), timing=timing)
+    rows, costs = rows_of(text, "latency"), rows_of(text, "training, s per epoch")
+    reference = np.log(timing.models["FCN"]["train_epoch_seconds"])
+    for model, measures in timing.models.items():
+        row, steps = rows[model], 1e3 * np.array(measures["train_step_seconds"])
+        low, median, high = np.percentile(steps, [25, 50, 75])
+        assert row["training step, ms"] == f"{median:.2f} ({low:.2f} to {high:.2f})"
+        latency, p95 = (1e3 * np.median(measures[name]) for name in ("latency_seconds", "latency_p95_seconds"))
+        assert row["latency of one image, ms (p95)"] == f"{latency:.2f} ({p95:.2f})"
+        throughput = np.median(512 / np.array(measures["throughput_batch_seconds"]))
+        assert row["throughput at batch 512, images per s"] == f"{throughput:,.0f}"
+        assert costs[model]["training, s per epoch"] == f"{np.median(measures['train_epoch_seconds']):.2f}"
+        batch = 1e3 * np.median(measures["inference_batch_seconds"])
+        assert costs[model]["inference, ms per batch"] == f"{batch:.2f}"
+        logs = np.log(measures["train_epoch_seconds"]) - reference
+        if model == "FCN":
+            assert row["epoch time relative to FCN"] == "1"
+        else:
+            low, high = np.exp(stats.t.interval(0.95, 6, logs.mean(), stats.sem(logs)))
+            assert row["epoch time relative to FCN"] == f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f})"
+    assert "On this machine, in this session (Test CPU 9000, 2 threads, bf16, PyTorch 2.14.1)" in text
+    assert "7 shuffled rounds" in text and "busy" not in text
+
+
+def test_a_busy_machine_is_told():
+    timing = make_timing(list(MODELS))
+    timing.models["SimpleCNN"]["train_step_seconds"] = [1.0, 1.0, 1.0, 1.2, 1.3, 1.3, 1.3]  # quartiles 1 and 1.3
+    text = text_of(make_runs(1), timing=timing)
+    assert "**The machine was busy:** between rounds the training step of SimpleCNN varied by 25%" in text
+
+
+def test_times_that_were_not_measured():
+    text = text_of(make_runs(1))
+    assert "Times have not been measured for this kind of machine yet." in text
+    assert "s per epoch" not in text and no_nan(text)
+
+
+# What stands beside the numbers
+
+
+def test_the_original_report_stands_beside_ours():
+    original = {
+        "FCN": {"val_accuracy": [90.0, 98.16], "claims": {"overfitting_from_epoch": 7}},
+        "SimpleCNN": {"val_accuracy": [99.12], "claims": {}},
+        "VGG": {"val_accuracy": [1.0], "claims": {}},
+    }
+    runs = make_runs(2)
+    rows = rows_of(text_of(runs, original=original), "original: overfitting")
+    assert list(rows) == ["FCN", "SimpleCNN"]
+    assert rows["FCN"]["original: last accuracy on the test set"] == "98.16%"
+    assert rows["FCN"]["original: overfitting"] == "from epoch 7"
+    assert rows["SimpleCNN"]["original: overfitting"] == "none"
+    ours = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
+    assert rows["FCN"]["ours: test accuracy"] == ours
+
+
+def test_every_picture_that_the_text_shows_is_drawn_and_has_alt_text(monkeypatch):
+    runs = make_runs(2)
+    monkeypatch.setattr(figures, "save", lambda figure, path: path)
+    drawn = figures.draw_task(runs, None, Path("plots/task"), list(runs))
+    shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text_of(runs, pictures="plots/task/"))
+    assert sorted(path for _, path in shown) == sorted(map(str, drawn))
+    assert len({alt for alt, _ in shown}) == len(shown)
+
+
+# Blocks
+
+BEFORE = "# Überschrift\n\ttabs and spaces  \n<!-- task_1_2: begin -->\nanother\n<!-- task_1_2: end -->\n"
+AFTER = "\\1 \\g<0>\n\n<!-- a comment -->\nno newline at the end"
+
+
+def page(block: str, begin="<!-- task_1_1: begin (generated) -->"):
+    return f"{BEFORE}{begin}\n{block}<!-- task_1_1: end -->{AFTER}"
+
+
+@pytest.mark.parametrize("old", ["", "old\n", "old\n\n| a |\n| --- |\n", "\n\n\n"])
+@pytest.mark.parametrize("text", ["new\n", "\\1 \\g<1> \\g<name> \\n \\\\ $1\n", "ä → “b”\n\n- c\n", ""])
+def test_a_block_is_replaced_and_nothing_else(tmp_path, old, text):
+    path = tmp_path / "README.md"
+    path.write_bytes(page(old).encode())
+    assert update_block(path, "task_1_1", text)
+    content = path.read_bytes().decode()
+    begin = f"{BEFORE}<!-- task_1_1: begin (generated) -->\n"
+    assert content.startswith(begin) and content.endswith(f"<!-- task_1_1: end -->{AFTER}")
+    assert content[len(begin) : -len(f"<!-- task_1_1: end -->{AFTER}")] == f"{text}\n"
+    assert block_of(content, "task_1_1") == text and block_of(content, "task_1_2") == "another"
+    assert update_block(path, "task_1_1", text) and path.read_bytes().decode() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no markers",
+        "",
+        page("x\n").replace("<!-- task_1_1: end -->", ""),
+        page("x\n", begin=""),
+        "<!-- task_1_1: end -->\n<!-- task_1_1: begin -->\n",
+        page("x\n").replace("task_1_1:", "task_1_10:"),
+    ],
+    ids=["none", "empty", "no end", "no begin", "end before begin", "another name"],
+)
+def test_without_its_markers_a_page_stays_as_it_is(tmp_path, content):
+    path = tmp_path / "README.md"
+    path.write_bytes(content.encode())
+    assert update_block(path, "task_1_1", "new") is False
+    assert path.read_bytes() == content.encode()
+
+
+def test_a_page_that_is_not_there_is_not_made(tmp_path):
+    assert update_block(tmp_path / "README.md", "task_1_1", "new") is False
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_two_tasks_that_end_together_both_get_their_block(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(page(""))
+
+    def write(name):
+        for count in range(20):
+            assert update_block(path, name, f"{name} {count}")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("task_1_1", "task_1_2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [block_of(path.read_text(), name) for name in ("task_1_1", "task_1_2")] == ["task_1_1 19", "task_1_2 19"]

@@ -1,0 +1,290 @@
+"""Records: strict JSON, whole pairs, every file that isn't evidence named; and the hash that tells recipes apart."""
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records import make_record, make_timing
+
+from models import FCN
+from utils import experiment as experiment_module
+from utils.experiment import Experiment, TrainConfig, config_hash
+from utils.results import (
+    RecordError,
+    drop_records,
+    publish,
+    read_record,
+    read_runs,
+    read_timing,
+    to_json,
+    write_record,
+    write_timing,
+)
+
+DECLARED = {"FCN": "0123456789ab", "CNN": "0123456789ab"}
+
+
+def strict(content: bytes):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(content, parse_constant=refuse)
+
+
+def rewrite(path: Path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_number_that_is_not_finite_becomes_null(tmp_path):
+    values = strict(write_record(tmp_path, make_record(epochs=5, diverges_from=3)).read_bytes())
+    assert [epoch["val_loss"] is None for epoch in values["history"]] == [False, False, True, True, True]
+    assert strict(to_json({"a": [float("inf"), (1, float("-inf"))], "b": {"c": float("nan"), "d": 0.5}})) == {
+        "a": [None, [1, None]],
+        "b": {"c": None, "d": 0.5},
+    }
+
+
+def test_a_record_comes_back_as_it_was(tmp_path):
+    record = make_record(seed=12, task="task_1_2", dataset="cifar10", image_shape=(3, 32, 32))
+    back = read_record(write_record(tmp_path, record))
+    assert back == record
+    assert set(back.arrays) == set(record.arrays)
+    for name, array in record.arrays.items():
+        np.testing.assert_array_equal(back.arrays[name], array, strict=True)
+
+
+def test_a_diverged_record_comes_back_with_nan_in_its_curves(tmp_path):
+    record = make_record(epochs=5, diverges_from=3)
+    back = read_record(write_record(tmp_path, record))
+    np.testing.assert_array_equal(back.curve("val_loss"), record.curve("val_loss"))
+    np.testing.assert_array_equal(back.curve("val_accuracy"), record.curve("val_accuracy"))
+    assert np.isnan(back.curve("fit_loss")).tolist() == [False, False, True, True, True]
+    assert (back.status, back.test_accuracy, back.best_epoch, back.arrays) == ("diverged", None, None, {})
+
+
+def swap_arrays(folder):
+    """The arrays of another seed's record, whole in themselves."""
+    (folder / "FCN-seed1.npz").write_bytes((folder / "FCN-seed0.npz").read_bytes())
+
+
+def rename(folder):
+    for suffix in (".json", ".npz"):
+        (folder / f"FCN-seed1{suffix}").rename(folder / f"FCN-seed7{suffix}")
+
+
+def cut(name):
+    return lambda folder: os.truncate(folder / name, os.path.getsize(folder / name) * 2 // 3)
+
+
+def put(content: bytes):
+    return lambda folder: (folder / "FCN-seed1.json").write_bytes(content)
+
+
+def change(**changes):
+    return lambda folder: rewrite(folder / "FCN-seed1.json", **changes)
+
+
+FAULTS = {
+    "truncated JSON": (cut("FCN-seed1.json"), "not a whole record"),
+    "truncated arrays": (cut("FCN-seed1.npz"), "SHA-256"),
+    "another record's arrays": (swap_arrays, "SHA-256"),
+    "no arrays": (lambda folder: (folder / "FCN-seed1.npz").unlink(), "not a whole record"),
+    "foreign JSON": (put(b'{"model": "FCN", "seed": 1}'), "not a record of this suite"),
+    "a list": (put(b"[1, 2]"), "not a record of this suite"),
+    "empty": (put(b""), "not a whole record"),
+    "no text": (put(bytes(range(128, 256))), "not a whole record"),
+    "older schema": (change(schema_version=0), "schema 0, this version reads 1"),
+    "a field too many": (change(colour="red"), "not a whole record"),
+    "no image shape": (change(image_shape=None), "not a whole record"),
+    "unknown status": (change(status="perfect"), "don't fit its name"),
+    "renamed": (rename, "don't fit its name"),
+    "another task": (change(task="task_9"), "task_9 does not declare the model FCN"),
+    "another recipe": (change(config_hash="ffffffffffff"), "another recipe (ffffffffffff, now 0123456789ab)"),
+    "interrupted": (change(status="interrupted", message="at epoch 3"), "interrupted (at epoch 3)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_no_evidence_is_named_and_the_rest_stays(tmp_path, fault):
+    for seed in (0, 1):
+        write_record(tmp_path, make_record("FCN", seed))
+    write_record(tmp_path, make_record("CNN"))
+    spoil, message = FAULTS[fault]
+    spoil(tmp_path)
+    runs, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
+    assert {model: [record.seed for record in records] for model, records in runs.items()} == {"FCN": [0], "CNN": [0]}
+    (reason,) = left_out
+    assert message in reason and ("FCN-seed7.json" if fault == "renamed" else "FCN-seed1.json") in reason
+
+
+def test_a_diverged_record_is_named_with_its_message_beside_finished_ones(tmp_path):
+    write_record(tmp_path, make_record("FCN"))
+    write_record(tmp_path, make_record("FCN", 1, diverges_from=4))
+    write_record(tmp_path, make_record("CNN", diverges_from=2))
+    runs, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
+    assert list(runs) == ["FCN"] and [record.seed for record in runs["FCN"]] == [0]
+    assert left_out == [
+        "CNN-seed0.json: diverged (loss not finite at step 200)",
+        "FCN-seed1.json: diverged (loss not finite at step 400)",
+    ]
+
+
+def test_runs_come_in_declared_order_and_seeds_in_numerical(tmp_path):
+    for model, seed in (("CNN", 10), ("FCN", 0), ("CNN", 2), ("VGG", 0)):
+        write_record(tmp_path, make_record(model, seed))
+    write_timing(tmp_path, make_timing(["FCN"]))
+    runs, left_out = read_runs(tmp_path, "task_1_1", {"VGH": "0", **DECLARED})
+    assert [(m, [r.seed for r in records]) for m, records in runs.items()] == [("FCN", [0]), ("CNN", [2, 10])]
+    assert len(left_out) == 1 and "VGG-seed0.json: task_1_1 does not declare the model VGG" in left_out[0]
+    assert read_runs(tmp_path / "none", "task_1_1", DECLARED) == ({}, [])
+
+
+class Planted:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_no_code_in_a_record_is_run(tmp_path):
+    path = write_record(tmp_path, make_record())
+    buffer = io.BytesIO()
+    np.savez(buffer, test_labels=np.array([Planted(str(tmp_path / "planted"))], dtype=object))
+    path.with_suffix(".npz").write_bytes(buffer.getvalue())
+    rewrite(path, arrays_sha256=hashlib.sha256(buffer.getvalue()).hexdigest())
+    with pytest.raises(RecordError, match="FCN-seed0.json: not a whole record"):
+        read_record(path)
+    assert not (tmp_path / "planted").exists()
+
+
+def fail_at_write(monkeypatch, number):
+    """The disk is full at the `number`th file, counted from 1."""
+    files, fsync = [], os.fsync
+
+    def full(handle):
+        files.append(handle)
+        if len(files) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def test_a_full_disk_leaves_a_pair_whole_or_named_and_no_temporary_file(tmp_path, monkeypatch):
+    old, new = make_record(accuracy=0.9), make_record(accuracy=0.98)
+    write_record(tmp_path, old)
+    fail_at_write(monkeypatch, 1)
+    with pytest.raises(OSError, match="No space"):
+        write_record(tmp_path, new)
+    assert read_record(tmp_path / "FCN-seed0.json") == old
+    fail_at_write(monkeypatch, 2)
+    with pytest.raises(OSError, match="No space"):
+        write_record(tmp_path, new)
+    with pytest.raises(RecordError, match="SHA-256"):  # never old numbers beside new predictions
+        read_record(tmp_path / "FCN-seed0.json")
+    assert sorted(os.listdir(tmp_path)) == ["FCN-seed0.json", "FCN-seed0.npz"]
+    fail_at_write(monkeypatch, 2)
+    with pytest.raises(OSError, match="No space"):
+        write_record(tmp_path / "new", new)
+    assert read_runs(tmp_path / "new", "task_1_1", DECLARED) == ({}, [])  # arrays alone are no record yet
+
+
+def test_publishing_says_what_it_changed(tmp_path):
+    first, second = make_record(accuracy=0.9), make_record(accuracy=0.98)
+    diverged = make_record(diverges_from=2)
+    assert publish(tmp_path, diverged) == "FCN-seed0 added (diverged)"
+    assert publish(tmp_path, first) == "FCN-seed0 added (finished)"
+    change = f"{first.test_correct / 2000:.2%} -> {second.test_correct / 2000:.2%}"
+    assert publish(tmp_path, second) == f"FCN-seed0 replaced: test accuracy {change}"
+    assert publish(tmp_path, diverged) == "FCN-seed0 diverged; the older record stays"
+    cut("FCN-seed0.json")(tmp_path)
+    publish(tmp_path, first)
+    assert read_record(tmp_path / "FCN-seed0.json") == first
+
+
+def test_dropping_keeps_what_it_is_told_to(tmp_path):
+    for model, seed in (("FCN", 0), ("FCN", 1), ("FCN", 11), ("CNN", 1)):
+        write_record(tmp_path, make_record(model, seed))
+    write_timing(tmp_path, make_timing(["FCN"]))
+    (tmp_path / "notes.txt").write_text("mine")
+    drop_records(tmp_path, keep={"FCN-seed1"})
+    assert sorted(os.listdir(tmp_path)) == ["FCN-seed1.json", "FCN-seed1.npz", "notes.txt"]
+    assert read_record(tmp_path / "FCN-seed1.json").seed == 1
+    drop_records(tmp_path, keep=())
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_a_timing_pass_comes_back_if_it_has_all_models(tmp_path):
+    assert read_timing(tmp_path, ["FCN"]) is None
+    timing = make_timing(["FCN", "CNN"])
+    write_timing(tmp_path, timing)
+    assert read_timing(tmp_path, ["CNN", "FCN"]) == read_timing(tmp_path, ["CNN"]) == timing
+    assert read_timing(tmp_path, ["FCN", "CNN", "VGG"]) is None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut("timing.json"),
+        lambda folder: rewrite(folder / "timing.json", schema_version=0),
+        lambda folder: rewrite(folder / "timing.json", colour="red"),
+        lambda folder: (folder / "timing.json").write_text("[]"),
+    ],
+    ids=["truncated", "older schema", "a field too many", "foreign"],
+)
+def test_a_timing_pass_that_is_not_whole_is_none(tmp_path, spoil):
+    write_timing(tmp_path, make_timing(["FCN"]))
+    spoil(tmp_path)
+    assert read_timing(tmp_path, ["FCN"]) is None
+
+
+# What tells recipes apart
+
+RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
+SHAPES = {"1.weight": (512, 784), "1.bias": (512,)}
+
+
+def hash_of(model=FCN, name="FCN", dataset="mnist", shapes=SHAPES, **config):
+    return config_hash(Experiment(name, model, dataclasses.replace(RECIPE, **config)), dataset, shapes)
+
+
+def test_the_hash_tells_apart_everything_that_decides_what_a_run_means(monkeypatch):
+    hashes = [
+        hash_of(),
+        hash_of(dataset="cifar10"),
+        hash_of(partial(FCN, dropout=0.5)),
+        hash_of(partial(FCN, dropout=0.1)),
+        hash_of(shapes={**SHAPES, "1.bias": (513,)}),
+        hash_of(shapes={"0.weight": (512, 784), "1.bias": (512,)}),
+        *(hash_of(**{field: value}) for field, value in {
+            "epochs": 16, "batch_size": 32, "optimizer": "sgd", "learning_rate": 2e-3, "momentum": 0.9,
+            "weight_decay": 0.01, "limit": 100,
+        }.items()),
+    ]  # fmt: skip
+    monkeypatch.setattr(experiment_module, "RECIPE_VERSION", 99)
+    hashes.append(hash_of())
+    assert len(set(hashes)) == len(hashes) == 14
+
+
+def test_the_hash_ignores_what_is_at_its_default_and_how_an_experiment_is_called():
+    assert hash_of(partial(FCN)) == hash_of(partial(FCN, dropout=0.25)) == hash_of()
+    assert hash_of(momentum=0.0, weight_decay=0.0, limit=None, name="another") == hash_of()
+
+
+def test_a_field_added_later_orphans_no_record():
+    @dataclasses.dataclass(frozen=True)
+    class LaterConfig(TrainConfig):
+        label_smoothing: float = 0.0
+
+    later = LaterConfig(**dataclasses.asdict(RECIPE))
+    assert config_hash(Experiment("FCN", FCN, later), "mnist", SHAPES) == hash_of()
+    changed = dataclasses.replace(later, label_smoothing=0.1)
+    assert config_hash(Experiment("FCN", FCN, changed), "mnist", SHAPES) != hash_of()
