@@ -19,6 +19,8 @@ NO_TORCH = [
     "flow",
     "datasets",
     "embedded",
+    "comparisons",
+    "verdicts",
     "timing",
 ]
 
