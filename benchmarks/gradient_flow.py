@@ -1,0 +1,98 @@
+"""What recording gradient flow adds to a training step: this suite's way beside the original report's.
+
+python benchmarks/gradient_flow.py      # prints both overheads in percent as a Markdown table
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from common import CASES, Case, busy, executions, header, parse_options, progress, with_spread
+from torch import nn
+from torch.optim import Optimizer
+
+from utils.data import Splits, load_splits
+from utils.device import Execution
+from utils.gradients import DETAIL_EVERY, GradientFlow
+from utils.report import table
+from utils.timing import benchmark
+from utils.train import make_optimizer, train_one_epoch
+
+SECONDS = 40  # of measurement for each model, warm-up not counted
+Recorder = Callable[[nn.Module, Optimizer], object]  # makes a context manager
+
+
+@contextmanager
+def nothing(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[], object]]:
+    yield lambda: None
+
+
+@contextmanager
+def suite_way(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[], object]]:
+    with GradientFlow(model, optimizer, DETAIL_EVERY) as flow:
+        yield flow.read
+
+
+@contextmanager
+def original_way(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[], object]]:
+    """Every weight tensor's mean absolute gradient as a Python number after each backward pass."""
+    weights = [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    logged: list[list[float]] = []
+    hook = optimizer.register_step_pre_hook(
+        lambda *_: logged.append([weight.grad.abs().mean().item() for weight in weights])
+    )
+    yield logged.clear
+    hook.remove()
+
+
+RECORDERS = {"nothing": nothing, "suite": suite_way, "original": original_way}
+
+
+def blocks_of_steps(case: Case, data: Splits, execution: Execution, stack: ExitStack) -> dict[str, Callable]:
+    """For each way of recording a callable that trains a model of its own for DETAIL_EVERY steps and reads the record.
+
+    This suite records more in one of as many steps: only whole blocks of them can be compared.
+    """
+    config = case.experiment.config
+    order = torch.arange(DETAIL_EVERY * config.batch_size)
+
+    def block(recorder: Recorder) -> Callable[[], None]:
+        model = execution.place(case.model())
+        optimizer = make_optimizer(model, config)
+        read = stack.enter_context(recorder(model, optimizer))
+
+        def run() -> None:
+            train_one_epoch(model, optimizer, data.train, order, config.batch_size, execution)
+            read()
+
+        return run
+
+    return {name: block(recorder) for name, recorder in RECORDERS.items()}
+
+
+def main() -> None:
+    options = parse_options(__doc__.splitlines()[0], list(CASES), rounds=9)
+    execution = executions(options)
+    next(iter(execution.values())).prepare_process()
+    rows, rounds = [], {}
+    for case in options.cases:
+        how = execution[case.spec.name]
+        data = load_splits(case.spec, options.data_dir)
+        with ExitStack() as stack:
+            blocks = blocks_of_steps(case, data, how, stack)
+            durations = benchmark(blocks, how.synchronize, options.rounds, SECONDS)
+        seconds = {name: np.array([np.median(calls) for calls in durations[name]]) / DETAIL_EVERY for name in blocks}
+        suite, original = (100 * (seconds[name] / seconds["nothing"] - 1) for name in ("suite", "original"))
+        step, target = f"{np.median(seconds['nothing']) * 1e3:.2f}", 10 if case.experiment.name == "FCN" else 5
+        rows.append([case.name, how.precision, step, with_spread(suite, 1), with_spread(original, 1), f"{target}"])
+        rounds |= {f"{case.name}, {name}": values for name, values in seconds.items()}
+        progress(f"{case.name}: done")
+    print(header())
+    columns = ["model", "precision", "step without, ms", "this suite, % (min to max)", "original way, %", "target, %"]
+    print(table(columns, rows))
+    print(busy(rounds))
+
+
+if __name__ == "__main__":
+    main()
