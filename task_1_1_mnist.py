@@ -8,7 +8,7 @@ from functools import partial
 
 from models import FCN, CNNWithResidual, SimpleCNN
 from utils.cli import main
-from utils.experiment import Experiment, TrainConfig
+from utils.experiment import Contrast, Experiment, Task, TrainConfig
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
@@ -29,5 +29,17 @@ EXPERIMENTS = [
     ),
 ]
 
+TASK = Task(
+    "task_1_1",
+    dataset="mnist",
+    experiments=EXPERIMENTS,
+    contrasts=[
+        Contrast("FCN", "SimpleCNN"),
+        Contrast("FCN", "CNNWithResidual"),
+        Contrast("SimpleCNN", "CNNWithResidual"),
+    ],
+    equivalence_margin=0.001,
+)
+
 if __name__ == "__main__":
-    main("task_1_1", dataset="mnist", experiments=EXPERIMENTS)
+    main(TASK)

@@ -9,7 +9,7 @@ from functools import partial
 
 from models import CIFARCNN, FCN, CNNWithResidual
 from utils.cli import main
-from utils.experiment import Experiment, TrainConfig
+from utils.experiment import Contrast, Experiment, Task, TrainConfig
 
 RECIPE = TrainConfig(epochs=15, batch_size=128, optimizer="sgd", learning_rate=0.01, momentum=0.9)
 
@@ -22,5 +22,17 @@ EXPERIMENTS = [
     ),
 ]
 
+TASK = Task(
+    "task_1_2",
+    dataset="cifar10",
+    experiments=EXPERIMENTS,
+    contrasts=[
+        Contrast("FCN", "CIFARCNN"),
+        Contrast("CIFARCNN", "CNNWithResidual"),
+        Contrast("CNNWithResidual", "CNNWithResidual-Regularized", differs=("dropout", "weight_decay")),
+    ],
+    equivalence_margin=0.005,
+)
+
 if __name__ == "__main__":
-    main("task_1_2", dataset="cifar10", experiments=EXPERIMENTS)
+    main(TASK)

@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 from utils.datasets import DatasetSpec
 from utils.device import Execution
 from utils.download import load_arrays
-from utils.report import table
 from utils.timing import seconds_per_call
+from utils.words import table
 
 # Times as fast as the original loop that this suite wants to be; None: no target.
 TARGETS = {

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from utils.data import load_splits
 from utils.device import Execution
-from utils.report import table
 from utils.timing import seconds_per_call
+from utils.words import table
 
 PACKAGES = ("skorch", "keras", "jax")
 # Times as fast as the faster peer that this suite wants to be, with bf16.

@@ -22,7 +22,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 import task_1_1_mnist
 import task_1_2_cifar
 from utils.arguments import at_least
-from utils.cost import build_model, choose_precision
+from utils.cost import choose_precision
 from utils.data import load_splits
 from utils.datasets import CIFAR10, MNIST, DatasetSpec
 from utils.device import Execution, physical_cores
@@ -31,7 +31,8 @@ from utils.environment import describe_environment
 from utils.experiment import Experiment, TrainConfig
 from utils.report import BUSY
 from utils.stats import relative_spread
-from utils.train import fit
+from utils.train import build_model, fit
+from utils.words import plural
 
 # Images of one epoch in the comparisons, whole batches: some 5 to 10 s of the original loop on two cores.
 IMAGES = {
@@ -162,9 +163,10 @@ def progress(text: str) -> None:
 def header(packages: Sequence[str] = ()) -> str:
     """Machine, threads and versions: what every number depends on."""
     facts = describe_environment(Execution(torch.device("cpu"), "fp32", physical_cores()))
+    threads = plural(facts["threads"], "thread")
     versions = ", ".join(f"{package} {version(package)}" for package in ("torch", *packages))
     commit = f"{facts['commit'][:12] or 'unknown'}{' (modified)' if facts['modified'] else ''}"
-    return f"{facts['device_name']}, {facts['system']}, {facts['threads']} threads; {versions}; commit {commit}.\n"
+    return f"{facts['device_name']}, {facts['system']}, {threads}; {versions}; commit {commit}.\n"
 
 
 def with_spread(values: Sequence[float], digits: int = 2) -> str:

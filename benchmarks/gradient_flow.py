@@ -15,16 +15,16 @@ from torch.optim import Optimizer
 from utils.data import Splits, load_splits
 from utils.device import Execution
 from utils.gradients import DETAIL_EVERY, GradientFlow
-from utils.report import table
 from utils.timing import benchmark
 from utils.train import make_optimizer, train_one_epoch
+from utils.words import table
 
 SECONDS = 40  # of measurement for each model, warm-up not counted
 Recorder = Callable[[nn.Module, Optimizer], object]  # makes a context manager
 
 
 @contextmanager
-def nothing(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[], object]]:
+def no_recording(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[], object]]:
     yield lambda: None
 
 
@@ -46,7 +46,7 @@ def original_way(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[]
     hook.remove()
 
 
-RECORDERS = {"nothing": nothing, "suite": suite_way, "original": original_way}
+RECORDERS = {"no recording": no_recording, "suite": suite_way, "original": original_way}
 
 
 def blocks_of_steps(case: Case, data: Splits, execution: Execution, stack: ExitStack) -> dict[str, Callable]:
@@ -83,8 +83,8 @@ def main() -> None:
             blocks = blocks_of_steps(case, data, how, stack)
             durations = benchmark(blocks, how.synchronize, options.rounds, SECONDS)
         seconds = {name: np.array([np.median(calls) for calls in durations[name]]) / DETAIL_EVERY for name in blocks}
-        suite, original = (100 * (seconds[name] / seconds["nothing"] - 1) for name in ("suite", "original"))
-        step, target = f"{np.median(seconds['nothing']) * 1e3:.2f}", 10 if case.experiment.name == "FCN" else 5
+        suite, original = (100 * (seconds[name] / seconds["no recording"] - 1) for name in ("suite", "original"))
+        step, target = f"{np.median(seconds['no recording']) * 1e3:.2f}", 10 if case.experiment.name == "FCN" else 5
         rows.append([case.name, how.precision, step, with_spread(suite, 1), with_spread(original, 1), f"{target}"])
         rounds |= {f"{case.name}, {name}": values for name, values in seconds.items()}
         progress(f"{case.name}: done")

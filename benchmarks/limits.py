@@ -18,8 +18,8 @@ from utils.data import load_splits
 from utils.datasets import DATASETS
 from utils.device import Execution, has_bf16_units
 from utils.gradients import DETAIL_EVERY
-from utils.report import table
 from utils.timing import benchmark
+from utils.words import table
 
 MATMUL_SIZES = (1024, 2048, 3072)  # square; the fastest one is the limit
 COPY_BYTES = 2**28  # far more than any cache holds

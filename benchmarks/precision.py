@@ -12,8 +12,8 @@ from common import CASES, progress
 from utils.comparisons import equivalent, paired_comparison
 from utils.datasets import CIFAR10, MNIST, DatasetSpec
 from utils.plan import PLOTS, hashes_of
-from utils.report import plural, table
 from utils.results import RunRecord, read_runs
+from utils.words import plural, table
 
 # The task of each data set, and the largest difference in test accuracy that counts as none.
 TASKS = (("task_1_1", MNIST, 0.0015), ("task_1_2", CIFAR10, 0.007))

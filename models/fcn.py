@@ -2,7 +2,7 @@
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 
 class FCN(nn.Sequential):
@@ -21,6 +21,3 @@ class FCN(nn.Sequential):
             layers += [nn.Linear(width, next_width), nn.ReLU(), nn.Dropout(dropout)]
             width = next_width
         super().__init__(*layers, nn.Linear(width, num_classes))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images)  # (B, C, H, W) -> (B, K)

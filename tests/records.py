@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 
+from utils.flow import BINS, on_main_path
 from utils.results import RunRecord, TimingRecord
 
 ENVIRONMENT = {"device": "cpu", "device_name": "Test CPU 9000", "threads": 2, "precision": "bf16", "torch": "2.14.1"}
@@ -11,6 +12,23 @@ CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 # of grey 28 x 28 and of coloured 32 x 32 images
 PARAMETERS = {"FCN": (567_434, 1_738_890), "SimpleCNN": (421_642, 545_098), "CIFARCNN": (390_410, 620_362)}
 RESIDUAL_PARAMETERS = (160_906, 2_797_610)
+# weights of convolutions and linear layers, shortcuts among them; of the residual nets eight blocks
+WEIGHT_NAMES = {
+    "FCN": [f"{i}.weight" for i in (1, 4, 7, 10)],
+    "SimpleCNN": [f"{name}.weight" for name in ("features.0", "features.3", "classifier.1", "classifier.4")],
+    "CIFARCNN": [
+        f"{name}.weight" for name in ("features.0", "features.3", "features.6", "classifier.1", "classifier.4")
+    ],
+}
+RESIDUAL_WEIGHT_NAMES = [
+    "stem.0.weight",
+    *(
+        f"blocks.{block}.{name}.weight"
+        for block in range(8)
+        for name in (("conv1", "conv2", "shortcut.0") if block in (2, 4, 6) else ("conv1", "conv2"))
+    ),
+    "classifier.2.weight",
+]
 
 
 def make_record(
@@ -37,6 +55,7 @@ def make_record(
     outcome = {"status": "finished"}
     if diverges_from is None:
         outcome |= make_test_outcome(random, seed, accuracy, test_total, image_shape, len(class_names))
+        outcome["arrays"] |= flow_arrays(model, seed, epochs)
         outcome["best_epoch"] = int(np.argmin([epoch["val_loss"] for epoch in history])) + 1
     else:
         outcome = {"status": "diverged", "message": f"loss not finite at step {diverges_from * 100}"}
@@ -122,6 +141,27 @@ def make_test_outcome(
         "best_test_loss": 2.9 * (1 - accuracy),
         "arrays": arrays,
     }
+
+
+def flow_arrays(model: str, seed: int, epochs: int, *, scale: float = 1.0) -> dict:
+    """Gradient flow like that of `utils.flow.thin`: norms near `scale` that rise with depth and fall over the run."""
+    random = np.random.default_rng([zlib.crc32(model.encode()), seed, 1])
+    names = WEIGHT_NAMES.get(model, RESIDUAL_WEIGHT_NAMES)
+    bins = epochs * max(1, BINS // epochs)
+    over_depth = np.geomspace(0.1, 1, len(names)) * random.lognormal(0, 0.1, len(names))
+    over_time = np.geomspace(1, 0.03, bins)[:, None] * random.lognormal(0, 0.1, (bins, len(names)))
+    medians = scale * over_depth * over_time
+    epoch_norms = np.median(medians.reshape(epochs, -1, len(names)), axis=1).astype(np.float32)
+    main = epoch_norms[0, on_main_path(names)].astype(np.float64)
+    quantiles = np.array([0.4, 1, 2.2])
+    with np.errstate(invalid="ignore"):
+        return {
+            "flow_weight_names": np.array(names),
+            "flow_norms": (medians[..., None] * quantiles).astype(np.float32),
+            "flow_update_ratios": (0.003 * np.sqrt(medians)[..., None] * quantiles).astype(np.float32),
+            "flow_epoch_norms": epoch_norms,
+            "flow_first_epoch_ratio": main[0] / main[-1],
+        }
 
 
 def make_images(random: np.random.Generator, count: int, image_shape: tuple[int, int, int]) -> np.ndarray:

@@ -12,7 +12,8 @@ from utils.cli import run
 from utils.datasets import DATASETS
 from utils.experiment import Experiment, Task, TrainConfig
 from utils.plan import hashes_of
-from utils.report import block_of, results_text
+from utils.readme import block_of
+from utils.report import results_text
 from utils.results import publish, read_record, read_runs, read_timing, write_timing
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
@@ -134,7 +135,7 @@ def test_the_committed_readme_is_the_one_that_the_records_give():
     folder = plan.CHECKOUT / "plots/task_1_1/records"
     folder = folder / (folder / "shown_kind.txt").read_text().strip()
     runs, left_out = read_runs(folder, "task_1_1", declared)
-    original = outputs.original_runs("task_1_1")
-    text = results_text(runs, left_out, read_timing(folder, list(runs)), original, "plots/task_1_1/")
+    report, timing = outputs.original_report("task_1_1"), read_timing(folder, list(runs))
+    text = results_text(runs, left_out, timing, *report, "plots/task_1_1/", task_1_1_mnist.TASK)
     assert list(runs) == list(declared)
     assert block_of((plan.CHECKOUT / "README.md").read_text(encoding="utf-8"), "task_1_1") == text

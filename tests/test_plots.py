@@ -1,7 +1,6 @@
 """Figures: what their Axes hold, that nothing lies on anything else, and that the same records give the same bytes."""
 
 import dataclasses
-import itertools
 import os
 import subprocess
 import sys
@@ -12,70 +11,37 @@ import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from pictures import CIFAR, LONG, assert_legends_spare_data, assert_nothing_overlaps, by_label, make_runs, text_of
 from PIL import Image
+from records import make_record, make_timing
 from scipy import stats
-from sklearn.metrics import confusion_matrix
 
-from tests.records import CIFAR_CLASSES, make_record, make_timing
-from utils import figures, plots
-
-CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
-LONG = "CNNWithResidual-Regularized"
-
-
-def make_runs(models, seeds, **options):
-    return {
-        model: [make_record(model, seed, test_total=500, accuracy=0.9 + 0.012 * i, **options) for seed in range(seeds)]
-        for i, model in enumerate(models)
-    }
+from utils import figures
+from utils.canvas import STYLE, model_styles, signed
+from utils.plots import Difference, final_accuracies
+from utils.stats import Interval, mean_interval
 
 
 @pytest.fixture(autouse=True)
 def figure_style():
-    with matplotlib.style.context(["default", figures.STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         yield
 
 
-def drawn(monkeypatch, runs, timing) -> dict[str, Figure]:
+def drawn(monkeypatch, runs, timing, declared=None, **options) -> dict[str, Figure]:
     """The figures that draw_task makes, by file name, not yet rendered."""
     made = {}
     monkeypatch.setattr(figures, "save", lambda figure, path: made.setdefault(path.name, figure))
-    figures.draw_task(runs, timing, Path("unused"), list(runs))
+    figures.draw_task(runs, timing, Path("unused"), declared or list(runs), **options)
     return made
 
 
-def text_of(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
-
-
-def by_label(ax) -> dict:
-    return {line.get_label(): line for line in ax.get_lines() if not line.get_label().startswith("_")}
-
-
-def assert_nothing_overlaps(name: str, figure: Figure) -> None:
-    """No panel, with its ticks and titles, and no legend or note lies on another one or leaves the canvas."""
-    figure.draw_without_rendering()
-    parts = {f"panel {i}": ax.get_tightbbox() for i, ax in enumerate(figure.axes)}
-    parts |= {f"legend {i}": legend.get_window_extent() for i, legend in enumerate(figure.legends)}
-    parts |= {text.get_text(): text.get_window_extent() for text in figure.texts if text.get_text()}
-    canvas = figure.bbox
-    for part, box in parts.items():
-        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= canvas.x1 and box.y1 <= canvas.y1
-        assert inside, f"{name}: {part} {box} leaves the canvas {canvas}"
-    for (first, box), (second, other) in itertools.combinations(parts.items(), 2):
-        overlap = (
-            min(box.x1, other.x1) - max(box.x0, other.x0) > 1 and min(box.y1, other.y1) - max(box.y0, other.y0) > 1
-        )
-        assert not overlap, f"{name}: {first} {box} lies on {second} {other}"
-
-
-def assert_legends_spare_data(name: str, figure: Figure) -> None:
-    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
-    for legend, ax in itertools.product(legends, figure.axes):
-        box = legend.get_window_extent()
-        for line in ax.get_lines():
-            points = line.get_transform().transform(np.column_stack(line.get_data()))
-            assert not any(box.contains(x, y) for x, y in points), f"{name}: the legend covers {line.get_label()}"
+def planned(runs, *pairs, verdict="not distinguished") -> list[Difference]:
+    rows = []
+    for a, b in pairs:
+        seeds = final_accuracies(runs[b]) - final_accuracies(runs[a])
+        rows.append(Difference(f"{b} − {a}", mean_interval(seeds), seeds, verdict))
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -88,9 +54,13 @@ def assert_legends_spare_data(name: str, figure: Figure) -> None:
     ids=["one seed, not timed", "six seeds, long names", "one model, few epochs"],
 )
 def test_nothing_overlaps_or_is_cut_in_any_figure(monkeypatch, models, seeds, timed, options):
-    made = drawn(monkeypatch, make_runs(models, seeds, **options), make_timing(models) if timed else None)
-    assert len(made) == 3 + 3 * len(models)
+    runs, pairs = make_runs(models, seeds, **options), list(zip(models, models[1:], strict=False))
+    drawings = {"differences": planned(runs, *pairs), "margin": 0.001, "confused_pair": (models[0], models[-1])}
+    made = drawn(monkeypatch, runs, make_timing(models) if timed else None, **drawings)
+    assert len(made) == 6 + (len(models) > 1) + 5 * len(models)
     for name, figure in made.items():
+        if name.startswith(models[0]) and len(models) > 1:
+            continue  # looks like the other models', whose names are longer
         assert_nothing_overlaps(name, figure)
         assert_legends_spare_data(name, figure)
 
@@ -99,11 +69,14 @@ def test_eight_long_names_and_a_long_device_name_fit():
     models = [f"{LONG}-{i}" for i in range(8)]
     runs, timing = make_runs(models, 2, **CIFAR), make_timing(models)
     timing.environment["device_name"] = "Some Vendor(R) Processor(TM) with a Long Name, Model 12345 @ 2.60GHz, in a Box"
-    styles = plots.model_styles(models)
+    styles = model_styles(models)
     for figure in (
         figures.all_models_curves(runs, styles),
         figures.comparison(runs, timing, styles),
         figures.accuracy_vs_cost(runs, timing, styles),
+        figures.training_time(runs, timing, styles),
+        figures.gradient_by_depth(runs, styles),
+        figures.contrasts_figure(planned(runs, *zip(models, models[1:], strict=False)), "Differences", 0.005),
     ):
         assert_nothing_overlaps(figure.get_suptitle(), figure)
         assert_legends_spare_data(figure.get_suptitle(), figure)
@@ -111,13 +84,15 @@ def test_eight_long_names_and_a_long_device_name_fit():
 
 def test_draw_task_writes_every_figure_and_the_same_bytes_again(tmp_path):
     runs = make_runs(["FCN"], 2)
-    paths = figures.draw_task(runs, make_timing(list(runs)), tmp_path / "first", list(runs))
-    kinds = ("curves", "confusion_matrix", "mistakes")
+    options = {"differences": planned(runs, ("FCN", "FCN")), "margin": 0.001, "confused_pair": ("FCN", "FCN")}
+    paths = figures.draw_task(runs, make_timing(list(runs)), tmp_path / "first", list(runs), **options)
+    kinds = ("curves", "confusion_matrix", "mistakes", "gradient_flow", "update_ratio")
     expected = {f"{model}_{kind}.png" for model in runs for kind in kinds}
-    expected |= {"all_models_curves.png", "comparison.png", "accuracy_vs_cost.png"}
+    expected |= {"all_models_curves.png", "comparison.png", "accuracy_vs_cost.png", "training_time.png"}
+    expected |= {"contrasts.png", "confusion_difference.png", "gradient_by_depth.png"}
     assert {path.name for path in paths} == {path.name for path in (tmp_path / "first").iterdir()} == expected
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "yellow"}):  # a user's own settings
-        again = figures.draw_task(runs, make_timing(list(runs)), tmp_path / "second", list(runs))
+        again = figures.draw_task(runs, make_timing(list(runs)), tmp_path / "second", list(runs), **options)
     for first, second in zip(paths, again, strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
         with Image.open(first) as picture:
@@ -138,14 +113,27 @@ assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
     environment["MPLBACKEND"] = "TkAgg"
     root = Path(__file__).parent.parent
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root, env=environment, check=True)
-    assert len(list(tmp_path.glob("*.png"))) == 6
+    assert len(list(tmp_path.glob("*.png"))) == 10
+
+
+def test_pictures_that_the_records_cannot_carry_are_left_out(monkeypatch):
+    runs = make_runs(["FCN", "SimpleCNN"], 1)
+    runs["SimpleCNN"] = [dataclasses.replace(make_record("SimpleCNN", 1), arrays=runs["SimpleCNN"][0].arrays)]
+    made = drawn(monkeypatch, runs, None, confused_pair=("FCN", "SimpleCNN"))
+    assert "confusion_difference.png" not in made and "contrasts.png" not in made  # no seed in common, none planned
+    assert "confusion_difference.png" not in drawn(monkeypatch, runs, None, confused_pair=("FCN", "not yet run"))
+    for name in [name for name in runs["FCN"][0].arrays if name.startswith("flow_")]:
+        del runs["FCN"][0].arrays[name]  # as in records of older versions
+    made = drawn(monkeypatch, runs, None)
+    assert "FCN_gradient_flow.png" not in made and "FCN_update_ratio.png" not in made and "FCN_curves.png" in made
+    assert [ax.get_title().split("\n")[0] for ax in made["gradient_by_depth.png"].axes] == ["SimpleCNN"]
 
 
 def test_model_curves_hold_the_records_histories():
     records = [make_record("FCN", seed) for seed in range(3)]
-    figure = figures.model_curves(records, plots.model_styles(["FCN"])["FCN"])
+    figure = figures.model_curves(records, model_styles(["FCN"])["FCN"])
     names = {"train": "train (training mode)", "fit": "fit (train images, evaluation mode)", "val": "validation"}
-    for ax, quantity in zip(figure.axes, ("loss", "accuracy"), strict=True):
+    for ax, quantity in zip(figure.axes[:2], ("loss", "accuracy"), strict=True):
         lines = by_label(ax)
         for band, (part, label) in zip(ax.collections, names.items(), strict=True):
             values = np.array([[epoch[f"{part}_{quantity}"] for epoch in record.history] for record in records])
@@ -167,9 +155,19 @@ def test_model_curves_hold_the_records_histories():
     assert "band: lowest to highest seed" in text_of(figure)
 
 
+def test_the_gap_is_validation_minus_fit_loss_against_zero():
+    records = [make_record("FCN", seed, overfits_from=7) for seed in range(3)]
+    loss, _, gap = figures.model_curves(records, model_styles(["FCN"])["FCN"]).axes
+    expected = np.mean([[e["val_loss"] - e["fit_loss"] for e in record.history] for record in records], axis=0)
+    np.testing.assert_allclose(by_label(gap)["validation, n = 3"].get_ydata(), expected)
+    assert any(np.array_equal(line.get_ydata(), [0, 0]) for line in gap.get_lines())
+    onsets = [by_label(ax)["overfitting onset"].get_xdata() for ax in (loss, gap)]
+    assert onsets[0] == onsets[1]
+
+
 def test_a_diverged_seed_leaves_a_gap_in_the_mean():
     records = [make_record("FCN", 0), make_record("FCN", 1, diverges_from=6)]
-    figure = figures.model_curves(records, plots.model_styles(["FCN"])["FCN"])
+    figure = figures.model_curves(records, model_styles(["FCN"])["FCN"])
     figure.draw_without_rendering()
     mean = by_label(figure.axes[0])["validation, n = 2"].get_ydata()
     assert np.isfinite(mean[:5]).all() and np.isnan(mean[5:]).all()
@@ -190,26 +188,24 @@ def test_the_onset_is_marked_and_counted():
     flat = with_losses(make_record(seed=20), 0.5 + np.exp(-t / 3), fit)
 
     def title_and_line(records):
-        ax = figures.model_curves(records, plots.model_styles(["FCN"])["FCN"]).axes[0]
-        line = by_label(ax).get("overfitting onset")
-        return ax.get_title(loc="left"), line and set(line.get_xdata())
+        figure = figures.model_curves(records, model_styles(["FCN"])["FCN"])
+        line = by_label(figure.axes[0]).get("overfitting onset")
+        return figure.get_suptitle().split("\n")[1], line and set(line.get_xdata())
 
-    assert title_and_line([*rising, flat]) == ("overfitting onset: epoch 5 (4 to 9), 3 of 4 seeds", {5})
-    assert title_and_line(rising[2:]) == ("overfitting onset: epoch 9", {9})
-    assert title_and_line([flat, flat]) == ("overfitting onset: none within 15 epochs", None)
+    assert title_and_line([*rising, flat]) == ("Overfitting onset: epoch 5 (4 to 9), 3 of 4 seeds", {5})
+    assert title_and_line(rising[2:]) == ("Overfitting onset: epoch 9", {9})
+    assert title_and_line([flat, flat]) == ("Overfitting onset: none within 15 epochs", None)
     assert "too few epochs" in title_and_line([make_record(epochs=4)])[0]
 
 
 def test_all_models_share_one_figure_and_keep_their_colours(monkeypatch):
     declared = ["FCN", "CIFARCNN", "CNNWithResidual", LONG]
-    styles = plots.model_styles(declared)
-    assert len({style.color for style in plots.model_styles([str(i) for i in range(8)]).values()}) == 8
-    assert len(set(plots.model_styles([str(i) for i in range(16)]).values())) == 16
+    styles = model_styles(declared)
+    assert len({style.color for style in model_styles([str(i) for i in range(8)]).values()}) == 8
+    assert len(set(model_styles([str(i) for i in range(16)]).values())) == 16
     runs = make_runs(declared[1:], 2)  # FCN has no record yet
     timing = make_timing(declared)
-    made = {}
-    monkeypatch.setattr(figures, "save", lambda figure, path: made.setdefault(path.name, figure))
-    figures.draw_task(runs, timing, Path("unused"), declared)
+    made = drawn(monkeypatch, runs, timing, declared)
     for i, (model, records) in enumerate(runs.items()):
         color, label = styles[model].color, f"{model}, n = 2"
         for ax, quantity in zip(made["all_models_curves.png"].axes, ("loss", "accuracy"), strict=True):
@@ -230,7 +226,7 @@ def row_values(ax) -> list[str]:
 def test_comparison_shows_parameters_times_and_accuracies_with_intervals():
     models = ["FCN", "SimpleCNN", "CNNWithResidual"]
     runs, timing = make_runs(models, 5), make_timing(models)
-    figure = figures.comparison(runs, timing, plots.model_styles(models))
+    figure = figures.comparison(runs, timing, model_styles(models))
     figure.draw_without_rendering()
     parameters, training, inference, accuracy = figure.axes
     assert [label.get_text() for label in parameters.get_yticklabels()] == models
@@ -241,6 +237,10 @@ def test_comparison_shows_parameters_times_and_accuracies_with_intervals():
     for ax, measure, scale in ((training, "train_epoch_seconds", 1), (inference, "inference_batch_seconds", 1e3)):
         medians = [scale * np.median(timing.models[model][measure]) for model in models]
         np.testing.assert_allclose([bar.get_width() for bar in ax.patches], medians)
+        for row, model in enumerate(models):  # and below the bar a point for each round
+            rounds = scale * np.array(timing.models[model][measure])
+            np.testing.assert_allclose(ax.get_lines()[row].get_xdata(), rounds)
+            assert row < ax.get_lines()[row].get_ydata()[0] < row + 0.5
         unit = "s" if scale == 1 else "ms"
         assert row_values(ax) == [f"{median:.2f} {unit}" for median in medians] and f"({unit})" in ax.get_title()
 
@@ -267,10 +267,10 @@ def test_comparison_shows_parameters_times_and_accuracies_with_intervals():
 
 def test_one_seed_has_no_interval_and_times_may_be_missing():
     runs = make_runs(["FCN", "SimpleCNN"], 1)
-    styles = plots.model_styles(list(runs))
+    styles = model_styles(list(runs))
     for figure in (figures.comparison(runs, None, styles), figures.accuracy_vs_cost(runs, None, styles)):
         text = text_of(figure)
-        assert text.count(plots.NOT_MEASURED) == 2 and "Times" not in text
+        assert text.count(figures.NOT_MEASURED) == 2 and "Times" not in text
         assert "one seed, so no interval" in text and "±" not in text
     accuracy = figures.comparison(runs, None, styles).axes[3]
     assert not any(segment.size for bar in accuracy.collections for segment in bar.get_segments())
@@ -280,7 +280,7 @@ def test_one_seed_has_no_interval_and_times_may_be_missing():
 def test_accuracy_against_each_cost():
     models = ["FCN", "SimpleCNN", "CNNWithResidual"]
     runs, timing = make_runs(models, 3), make_timing(models)
-    figure = figures.accuracy_vs_cost(runs, timing, plots.model_styles(models))
+    figure = figures.accuracy_vs_cost(runs, timing, model_styles(models))
     for model, records in runs.items():
         accuracy = np.mean([record.test_correct / record.test_total for record in records])
         costs = [
@@ -292,59 +292,48 @@ def test_accuracy_against_each_cost():
             (x,), (y,) = by_label(ax)[f"{model}, n = 3"].get_data()
             assert (x, y) == pytest.approx((cost, accuracy))
             assert ax.get_xlim()[0] <= 0 < cost < ax.get_xlim()[1]
+            seeds = [line for line in ax.get_lines() if len(line.get_xdata()) == 3 and line.get_xdata()[0] == x]
+            np.testing.assert_allclose(seeds[0].get_ydata(), [r.test_correct / r.test_total for r in records])
     assert "bf16" in text_of(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{model}, n = 3" for model in models]
 
 
-def test_confusion_matrix_has_true_classes_in_rows_and_sums_seeds():
-    records = [make_record("CIFARCNN", seed, accuracy=0.8, **CIFAR) for seed in range(3)]
-    for record in records:  # a class that no image has and no model predicts must keep its row and column
-        for name in ("test_labels", "test_predictions"):
-            record.arrays[name][record.arrays[name] == 7] = 6
-    labels, predictions = (
-        np.concatenate([record.arrays[name] for record in records]) for name in ("test_labels", "test_predictions")
-    )
-    expected = confusion_matrix(labels, predictions, labels=range(10))
-    assert not np.array_equal(expected, expected.T)
-    figure = figures.model_confusion_matrix(records)
-    figure.draw_without_rendering()
+def test_training_time_of_an_epoch_and_of_a_whole_run():
+    models = ["FCN", "SimpleCNN"]
+    runs, timing = make_runs(models, 1, epochs=12), make_timing(models, first_epoch_seconds=100)
+    figure = figures.training_time(runs, timing, model_styles(models))
+    seconds = [np.median(timing.models[model]["train_epoch_seconds"]) for model in models]
+    for ax, expected in zip(figure.axes, (seconds, [12 * s / 60 for s in seconds]), strict=True):
+        np.testing.assert_allclose([bar.get_width() for bar in ax.patches], expected)
+    assert row_values(figure.axes[1]) == [f"{12 * s / 60:.2f} min" for s in seconds]
+    quick = figures.training_time(runs, make_timing(models), model_styles(models))
+    assert all(value.endswith(" s") for value in row_values(quick.axes[1]))
+    assert "12 epochs" in figure.axes[1].get_title() and "7 rounds" in text_of(figure)
+    empty = figures.training_time(runs, None, model_styles(models))
+    assert text_of(empty).count(figures.NOT_MEASURED) == 2
+    assert_nothing_overlaps("not measured", empty)
+
+
+def test_contrasts_show_interval_seeds_margin_and_verdict_of_each_difference():
+    rows = [
+        Difference("B − A", Interval(0.0021, 0.001, 0.0032, 3), [0.001, 0.002, 0.0033], "better"),
+        Difference("C − B", Interval(-0.00001, np.nan, np.nan, 1), [-0.00001], "too few seeds"),
+    ]
+    figure = figures.contrasts_figure(rows, "Differences", 0.0025)
     (ax,) = figure.axes
-    assert (ax.get_ylabel(), ax.get_xlabel()) == ("true class", "predicted class")
-    assert [label.get_text() for label in ax.get_xticklabels()] == list(CIFAR_CLASSES)
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(CIFAR_CLASSES)
-    shares = expected / np.maximum(expected.sum(axis=1, keepdims=True), 1)
-    np.testing.assert_allclose(ax.images[0].get_array(), shares)
-    cells = {text.get_position(): text for text in ax.texts}
-    for (row, column), count in np.ndenumerate(expected):
-        cell = cells[column, row]
-        assert cell.get_text() == (f"{count:,}\n{shares[row, column]:.1%}" if count else "0")
-        (left, top), (right, bottom) = ax.transData.transform([(column - 0.5, row - 0.5), (column + 0.5, row + 0.5)])
-        box = cell.get_window_extent()
-        assert left < box.x0 and box.x1 < right and bottom < box.y0 and box.y1 < top
-    assert "summed over 3 seeds" in text_of(figure)
+    assert row_values(ax) == ["+0.21 (+0.10 to +0.32)\n3 seeds: better", "0.00\n1 seed: too few seeds"]
+    bars = [segment for collection in ax.collections for segment in collection.get_segments() if segment.size]
+    assert len(bars) == 1  # one seed has no interval
+    np.testing.assert_allclose(bars[0], [[0.1, 0], [0.32, 0]])
+    points = next(line for line in ax.get_lines() if len(line.get_xdata()) == 3)
+    np.testing.assert_allclose(points.get_xdata(), [0.1, 0.2, 0.33])
+    assert any(np.array_equal(line.get_xdata(), [0, 0]) for line in ax.get_lines())
+    shade = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+    np.testing.assert_allclose([shade.x0, shade.x1], [-0.25, 0.25])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["B − A", "C − B"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
+    assert not figures.contrasts_figure(rows, "Differences", 0.0).axes[0].patches
 
 
-@pytest.mark.parametrize(("options", "arrow"), [({}, " → "), (CIFAR, "\n→ ")], ids=["grey", "colour"])
-def test_mistakes_show_the_lowest_seeds_images_with_both_classes(options, arrow):
-    records = [make_record("FCN", seed, **options) for seed in (4, 2)]
-    lowest = records[1]
-    figure = figures.model_mistakes(records)
-    assert "seed 2" in figure.get_suptitle() and len(figure.axes) == 16
-    for rank, ax in enumerate(figure.axes):
-        pixels = np.moveaxis(lowest.arrays["mistake_images"][rank], 0, -1)
-        np.testing.assert_array_equal(np.squeeze(ax.images[0].get_array()), np.squeeze(pixels))
-        index = lowest.arrays["mistake_indices"][rank]
-        true, wrong = (lowest.class_names[lowest.arrays[name][index]] for name in ("test_labels", "test_predictions"))
-        assert true != wrong
-        assert ax.get_title() == f"{true}{arrow}{wrong}\n{lowest.arrays['mistake_confidences'][rank]:.2%}"
-        assert ax.images[0].get_clim() == (0, 255)  # not stretched to each picture's own range
-
-
-@pytest.mark.parametrize("count", [0, 5])
-def test_fewer_mistakes_than_places(count):
-    record = make_record("FCN", 0)
-    for name in ("mistake_indices", "mistake_images", "mistake_confidences"):
-        record.arrays[name] = record.arrays[name][:count]
-    figure = figures.model_mistakes([record])
-    figure.draw_without_rendering()
-    assert sum(len(ax.images) for ax in figure.axes) == count
-    assert f"the {count} most confident" in figure.get_suptitle()
+def test_signs_are_shown_but_not_of_zero():
+    assert [signed(value, 1) for value in (1.25, -0.3, 0.04, -0.04, 0.0)] == ["+1.2", "−0.3", "0.0", "0.0", "0.0"]

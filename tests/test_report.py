@@ -10,12 +10,26 @@ import pytest
 from records import make_record, make_timing
 from scipy import stats
 
-from utils import figures
-from utils.report import block_of, overfitting_sentence, results_text, update_block
+from models import FCN
+from utils import figures, plots
+from utils.experiment import Contrast, Experiment, Task, TrainConfig
+from utils.readme import block_of, update_block
+from utils.report import overfitting_sentence, results_text
 from utils.results import read_runs, write_record
+from utils.stats import Interval
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
 ONE_SEED = "One seed shows no spread: it can't say which model is more accurate"
+
+
+RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
+TASK = Task(
+    "task_1_1",
+    "mnist",
+    [Experiment(model, FCN, RECIPE) for model in MODELS],
+    [Contrast(MODELS[0], MODELS[1]), Contrast(MODELS[0], MODELS[2]), Contrast(MODELS[1], MODELS[2])],
+    equivalence_margin=0.001,
+)
 
 
 def make_runs(seeds, models=MODELS, **options):
@@ -26,7 +40,7 @@ def make_runs(seeds, models=MODELS, **options):
 
 
 def text_of(runs, left_out=(), timing=None, original=None, pictures=""):
-    return results_text(runs, left_out, timing, original or {}, pictures)
+    return results_text(runs, left_out, timing, original or {}, [], pictures, TASK)
 
 
 def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:
@@ -57,7 +71,7 @@ def test_intervals_over_seeds_are_those_of_scipy():
     runs = make_runs(4)
     runs["FCN"] = runs["FCN"][:3]
     text = text_of(runs)
-    assert ONE_SEED not in text and "two-sided 95% t-intervals over 3 seeds or more" in text
+    assert ONE_SEED not in text and "two-sided 95% t-intervals over seeds. Fewer than 4 seeds: FCN (3)." in text
     assert "MNIST, 4 seeds (0, 1, 2, 3)" in text
     for model, row in rows_of(text, "test accuracy").items():
         columns = {"test accuracy, final weights": "test_correct", "best-validation weights": "best_test_correct"}
@@ -114,8 +128,8 @@ def test_diverged_runs_are_named_and_leave_no_nan(tmp_path):
     runs, left_out = read_runs(tmp_path, "task_1_1", {"FCN": "0123456789ab", "CNN": "0123456789ab"})
     text = text_of(runs, left_out)
     assert no_nan(text) and ONE_SEED in text
-    assert "Left out of these results:\n\n- CNN-seed0.json: diverged (loss not finite at step 100)\n" in text
-    assert "- FCN-seed1.json: diverged (loss not finite at step 300)\n" in text
+    assert "Left out of these results:\n\n- CNN-seed0.json: diverged (loss not finite at step 100).\n" in text
+    assert "- FCN-seed1.json: diverged (loss not finite at step 300).\n" in text
 
 
 def test_the_training_table_by_hand():
@@ -218,7 +232,8 @@ def test_the_original_report_stands_beside_ours():
 def test_every_picture_that_the_text_shows_is_drawn_and_has_alt_text(monkeypatch):
     runs = make_runs(2)
     monkeypatch.setattr(figures, "save", lambda figure, path: path)
-    drawn = figures.draw_task(runs, None, Path("plots/task"), list(runs))
+    rows = [plots.Difference("any", Interval(0.01, 0.0, 0.02, 2), (0.0, 0.02), "better")]
+    drawn = figures.draw_task(runs, None, Path("plots/task"), list(runs), differences=rows)
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text_of(runs, pictures="plots/task/"))
     assert sorted(path for _, path in shown) == sorted(map(str, drawn))
     assert len({alt for alt, _ in shown}) == len(shown)

@@ -112,6 +112,8 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --kind: goes with --replot")
     if options.replot and options.time_only:
         parser.error("argument --time-only: not allowed with --replot, which measures nothing")
+    if options.time_only and options.models:
+        parser.error("argument --time-only: times all models of the task, so not allowed with --models")
     if options.momentum is not None and any(e.config.optimizer != "sgd" for e in task.experiments):
         parser.error("argument --momentum: this task trains with Adam, which has none")
     for folder in (options.output_dir, options.runs_dir, options.data_dir):

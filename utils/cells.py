@@ -18,7 +18,7 @@ from utils.evaluate import confident_mistakes, loss_and_correct, predict
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
 from utils.files import write_atomically
 from utils.flow import thin
-from utils.results import RecordError, RunRecord, read_record, write_record
+from utils.results import RecordError, RunRecord, publish, read_record
 from utils.train import Fit, build_model, fit
 
 
@@ -83,7 +83,7 @@ def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> Ru
         record = _record(job, history, **facts, **outcome)
     except Exception as error:  # whatever it was, the other cells go on
         record = failed_record(job, f"{type(error).__name__}: {error}", history)
-    write_record(job.folder, record)
+    publish(job.folder, record)
     return record
 
 

@@ -23,7 +23,7 @@ from utils.datasets import DataError
 from utils.device import Execution, choose_device, physical_cores
 from utils.distributed import run_in_turn, run_side_by_side
 from utils.environment import describe_environment, source_hash
-from utils.experiment import Experiment, Task
+from utils.experiment import Task
 from utils.files import write_atomically
 from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown_kind
 from utils.plan import Plan, make_plan
@@ -33,10 +33,10 @@ from utils.results import RunRecord, drop_records, publish, read_timing, to_json
 EVALUATION_SHARE = 1.1  # a run's time over that of its training steps
 
 
-def main(task: str, *, dataset: str, experiments: Sequence[Experiment], argv: Sequence[str] | None = None) -> NoReturn:
+def main(task: Task) -> NoReturn:
     """Run a task's command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(run(Task(task, dataset, tuple(experiments)), argv))
+    sys.exit(run(task))
 
 
 def run(task: Task, argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,9 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     try:
         plan = make_plan(task, options)
         if options.replot:
-            draw(plan, shown_kind(plan, options.kind))
+            kind = shown_kind(plan, options.kind)
+            if not draw(plan, kind):
+                raise ValueError(f"{plan.records(kind)}: no record that counts")
             print(closing_lines(plan, []))
             return 0
         processes, execution = choose_execution(plan, options)
@@ -54,7 +56,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return train_and_draw(plan, options, processes, execution)
-    except DataError as error:
+    except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -73,15 +75,11 @@ def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, exec
     execution = replace(execution, precision=precision)
     records: list[RunRecord] = []
     if not options.time_only:
-        try:
-            records = train(plan, options, make_jobs(plan, options, execution), data, processes)
-        except BaseException:  # also an interruption: what had finished is drawn
-            draw(plan, execution.kind)
-            raise
+        records = train(plan, options, make_jobs(plan, options, execution), data, processes)
     if time_models(plan, options, data, execution, records):
         draw(plan, execution.kind)
-    print(closing_lines(plan, records))
     say(options, f"Took {minutes(time.monotonic() - started)}.")
+    print(closing_lines(plan, records))
     return 0 if all(record.status == "finished" for record in records) else 1
 
 
@@ -103,17 +101,23 @@ def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Exec
 
 
 def remembered_precision(plan: Plan, runs_dir: Path, data: Splits, execution: Execution) -> str:
-    """The precision that suits the task on this machine: probed once, then the same for all runs in `runs_dir`."""
-    path = runs_dir / plan.task.name / "precision.json"
+    """The precision that suits the task on this machine: probed once, then the same for all runs in `runs_dir`.
+
+    All models of the task are probed, whichever are run now. If one fails, that is for its cell to tell.
+    """
+    path = runs_dir / plan.task.name / f"precision-{plan.spec.name}.json"
     environment = describe_environment(execution)
     machine = {name: environment[name] for name in ("device", "device_name", "torch")}
     try:
-        known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        known = dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
         known = {}
-    if {**known, **machine} == known:
+    if known.get("precision") in ("fp32", "bf16") and machine.items() <= known.items():
         return known["precision"]
-    precision = choose_precision(plan.experiments, data, len(plan.spec.class_names), execution)
+    try:
+        precision = choose_precision(plan.task.experiments, data, len(plan.spec.class_names), execution)
+    except Exception:
+        return "fp32"
     write_atomically(path, to_json({**machine, "precision": precision}))
     return precision
 
@@ -157,26 +161,32 @@ def train(
     say(options, plan_in_words(plan, jobs, waiting, processes, seconds))
 
     awaited = Counter(job.experiment.name for job in jobs)
-    published, drop = set(), options.fresh or plan.quick
+    # A quick look overwrites the last one, but never what else lies in a folder that the user named.
+    drop = options.fresh or (plan.quick and options.output_dir is None)
+    published: list[RunRecord] = []
     with Progress(waiting, options.quiet) as progress:
         if processes == 1:
             trained = run_in_turn(waiting, progress.epoch_done)
         else:
             trained = run_side_by_side(waiting, processes, progress.epoch_done)
-        new = []
-        with closing(trained):
-            for record in chain(done, trained):
-                if drop and record.status == "finished":
-                    drop_records(folder, keep=published)
-                    drop = False
-                progress.say(publish(folder, record))
-                if record.status == "finished":
-                    published.add(record.stem)
-                new += [] if record in done else [record]
-                awaited[record.model] -= 1
-                if awaited[record.model] == 0:
-                    draw(plan, execution.kind)
-    return new
+        try:
+            with closing(trained):
+                for record in chain(done, trained):
+                    if drop and record.status == "finished" and (len(published) >= len(done) or not waiting):
+                        drop_records(folder)
+                        for earlier in published:
+                            publish(folder, earlier)
+                        drop = False
+                    progress.say(publish(folder, record))
+                    published.append(record)
+                    awaited[record.model] -= 1
+                    if awaited[record.model] == 0:
+                        draw(plan, execution.kind)
+        except BaseException:  # also an interruption: what had finished is drawn
+            if published:
+                draw(plan, execution.kind)
+            raise
+    return published[len(done) :]
 
 
 def reusable(job: CellJob) -> RunRecord | None:

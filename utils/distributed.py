@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 from utils.cells import CellJob, failed_record, run_cell
-from utils.results import RunRecord, write_record
+from utils.results import RunRecord, publish
 
 OnEpoch = Callable[[CellJob, dict], None]
 
@@ -43,7 +43,7 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
                 except EOFError:
                     process.join()
                     message = failed_record(job, f"its process died (exit code {process.exitcode})")
-                    write_record(job.folder, message)
+                    publish(job.folder, message)
                 if isinstance(message, RunRecord):
                     del running[receiver]
                     process.join()

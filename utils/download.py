@@ -111,7 +111,7 @@ def _locked(path: Path) -> FileLock:
 
 def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: list[str]) -> dict | None:
     """Arrays of the first source that gives good ones, or None; appends to `tried` why the others failed."""
-    for source in SOURCES[spec.name]:
+    for source in SOURCES.get(spec.name, []):
         if not (download or source.local):
             tried.append(f"{source.name}: downloading is switched off")
             continue

@@ -113,6 +113,11 @@ def audit(task: Task) -> None:
             raise ValueError(f"{contrast.a} and {contrast.b} differ in {told}, which their contrast doesn't declare")
 
 
+def variants(contrasts: Sequence[Contrast]) -> tuple[str, str] | None:
+    """The first contrast of two variants of one model, which declare how they differ; None if there is none."""
+    return next(((contrast.a, contrast.b) for contrast in contrasts if contrast.differs), None)
+
+
 def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[str, Sequence[int]]) -> str:
     """Twelve hexadecimal digits for everything that decides what a run means, but for its seed and machine."""
     content = {

@@ -1,12 +1,30 @@
 """Gradient flow after training: thinned for the records, and what it says of depth. Never loads torch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from utils.results import RunRecord
+from utils.stats import Interval, mean_interval
 
 BINS = 60  # about so many over a whole run
 QUANTILES = (0.1, 0.5, 0.9)
 SHORTCUT = "shortcut"  # modules of this name lie beside the main path
+VANISHING, EXPLODING = 1e-3, 1e3  # of the first layer's norm over the last's
+FEWEST_SEEDS = 3  # for a verdict
+
+
+@dataclass(frozen=True)
+class DepthVerdict:
+    """What happens to gradients on their way to the input: "vanishing", "exploding", "neither", "too few seeds" or
+    "undefined"; and over the `n` seeds with gradient flow the geometric mean of the ratio of norms, first weight of
+    the main path over last, with its 95% interval."""
+
+    word: str
+    ratio: Interval
+    n: int
 
 
 def on_main_path(weight_names: Sequence[str]) -> np.ndarray:
@@ -43,3 +61,50 @@ def _quantiles(values: np.ndarray, epochs: int, bins_an_epoch: int) -> np.ndarra
     for epoch in np.split(values, epochs):
         bins += np.array_split(epoch, min(bins_an_epoch, len(epoch)))
     return np.stack([np.quantile(rows, QUANTILES, axis=0).T for rows in bins]).astype(np.float32)
+
+
+def has_flow(record: RunRecord) -> bool:
+    """Whether the record holds gradient flow: those of older versions don't."""
+    return "flow_norms" in record.arrays
+
+
+def slope_over_depth(norms: ArrayLike) -> float:
+    """Least-squares slope of log norm over depth from `norms` (L,), those of the main path's weights from the input.
+
+    The unit is one weight: exp(slope) is the factor from a weight to the next. NaN for fewer than two weights, or if a
+    norm isn't positive and finite.
+    """
+    norms = np.asarray(norms, dtype=float)
+    if len(norms) < 2 or not (np.isfinite(norms) & (norms > 0)).all():
+        return np.nan
+    return float(np.polyfit(np.arange(len(norms)), np.log(norms), 1)[0])
+
+
+def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
+    """Do a model's gradients vanish or explode over depth in the first epoch? `records` are its seeds.
+
+    Vanishing: both the 95% t-interval of the log ratio first/last norm lies below 1e-3 and that of the slope of log
+    norm over depth lies above 0; exploding: above 1e3 and below 0. Norms that fall while training converges change
+    neither. A gradient that is exactly zero, or seeds that don't differ at all, leave the verdict undefined.
+    """
+    records = [record for record in records if has_flow(record)]
+    with np.errstate(divide="ignore"):
+        logs = mean_interval(np.log([record.arrays["flow_first_epoch_ratio"] for record in records]))
+    slope = mean_interval([_first_epoch_slope(record) for record in records])
+    ratio = Interval(*np.exp([logs.estimate, logs.low, logs.high]).tolist(), logs.n)
+    if len(records) < FEWEST_SEEDS:
+        word = "too few seeds"
+    elif np.isnan([logs.low, slope.low]).any():
+        word = "undefined"
+    elif ratio.high < VANISHING and slope.low > 0:
+        word = "vanishing"
+    elif ratio.low > EXPLODING and slope.high < 0:
+        word = "exploding"
+    else:
+        word = "neither"
+    return DepthVerdict(word, ratio, len(records))
+
+
+def _first_epoch_slope(record: RunRecord) -> float:
+    norms = record.arrays["flow_epoch_norms"][0]
+    return slope_over_depth(norms[on_main_path(record.arrays["flow_weight_names"])])

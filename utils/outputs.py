@@ -1,38 +1,62 @@
 """What a command leaves behind and says: pictures and text from the records on disk, and what changed."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.cells import CellJob
 from utils.environment import CHECKOUT, git
+from utils.experiment import variants
 from utils.figures import draw_task
 from utils.files import write_atomically
 from utils.plan import Plan
-from utils.report import plural, results_text, update_block
+from utils.plots import Difference
+from utils.readme import update_block
+from utils.report import results_text
 from utils.results import RunRecord, read_runs, read_timing
+from utils.verdicts import accuracy_verdicts
+from utils.words import plural
 
 README = CHECKOUT / "README.md"
+OUR_NAMES = {"CNN": "CNNWithResidual", "CNN-Regularized": "CNNWithResidual-Regularized"}
 ORIGINAL_REPORT = CHECKOUT / "docs" / "original_report.json"
 
 
-def draw(plan: Plan, kind: str) -> None:
-    """Pictures, RESULTS.md and (for the default folder) the README's block, from the kind's records on disk."""
+def draw(plan: Plan, kind: str) -> bool:
+    """Pictures, RESULTS.md and (for the default folder) the README's block, from the kind's records on disk.
+
+    Where no record counts, says why, leaves what evidence has drawn, and returns False.
+    """
     folder = plan.records(kind)
     runs, left_out = read_runs(folder, plan.task.name, plan.declared)
     if not runs:
-        return
+        print(f"{shown(folder)}: no record counts", *left_out, sep="\n  ", file=sys.stderr)
+        if not plan.quick:
+            return False
     timing = read_timing(folder, list(runs))
-    draw_task(runs, timing, plan.output, list(plan.declared))
-    original = original_runs(plan.task.name)
+    verdicts = accuracy_verdicts(runs, plan.task.contrasts, plan.task.equivalence_margin) if runs else []
+    draw_task(
+        runs,
+        timing,
+        plan.output,
+        list(plan.declared),
+        differences=[
+            Difference(f"{v.b} − {v.a}", v.comparison.difference, v.differences, v.in_short) for v in verdicts
+        ],
+        margin=plan.task.equivalence_margin,
+        confused_pair=variants(plan.task.contrasts),
+    )
+    original, claims = original_report(plan.task.name)
 
     def text(pictures: str) -> str:
-        return results_text(runs, left_out, timing, original, pictures)
+        return results_text(runs, left_out, timing, original, claims, pictures, plan.task)
 
     write_atomically(plan.output / "RESULTS.md", text("").encode())
     write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
     if plan.updates_readme and not update_block(README, plan.task.name, text(f"plots/{plan.task.name}/")):
         print(f"warning: {README.name} has no markers for {plan.task.name}, so its results stay as they are")
+    return bool(runs)
 
 
 def shown_kind(plan: Plan, wanted: str | None) -> str:
@@ -48,10 +72,11 @@ def shown_kind(plan: Plan, wanted: str | None) -> str:
     return kind
 
 
-def original_runs(task: str) -> dict[str, dict]:
-    """The original report's runs of this task, by our model names."""
-    runs = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))["runs"]
-    return {name: run for name, run in runs.items() if run["task"] == task}
+def original_report(task: str) -> tuple[dict[str, dict], list[str]]:
+    """The original report's runs of this task, by our model names, and its claims on it."""
+    report = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))
+    runs = {OUR_NAMES.get(name, name): run for name, run in report["runs"].items() if run["task"] == task}
+    return runs, [claim["claim"] for claim in report["claims"] if claim["task"] == task]
 
 
 def plan_in_words(
@@ -94,6 +119,8 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
         tracked = [path for path in paths if git("ls-files", "--", path)]  # of a first run the folder isn't
         undo = f"git restore {' '.join(tracked)} && git clean -fd {paths[0]}"
         lines.append(f"The checkout has {count} in {' and '.join(paths)}. To undo: {undo}")
+    elif plan.updates_readme and not git("rev-parse", "HEAD"):
+        lines.append(f"{README.name} and {shown(plan.output)} were rewritten; without git there is no undo.")
     elif plan.updates_readme:
         lines.append("The checkout is as it was committed.")
     else:

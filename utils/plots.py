@@ -1,54 +1,22 @@
 """Figure parts: each function draws plain records on Axes and returns them; none saves. Never loads torch."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn.metrics import confusion_matrix
+from matplotlib.transforms import offset_copy
 
-from utils.results import RunRecord
+from utils.canvas import LineStyle, Styles, seed_count, signed
+from utils.results import RunRecord, Runs
 from utils.stats import Interval, mean_interval, overfitting_onset
-
-# Okabe and Ito's colours ("Color Universal Design", 2008) without black and yellow, and two darker ones; simulated
-# for protanopia, deuteranopia and tritanopia, no two of the first four come nearer than 17 (CIE76).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#7A1F5C", "#56B4E9", "#E69F00", "#CC79A7", "#8C8C3A")
-LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = "os^DvPX*"
-NOT_MEASURED = "not measured yet"
-
-
-@dataclass(frozen=True)
-class LineStyle:
-    """How one curve or model looks, alike in every figure."""
-
-    color: str
-    linestyle: str | tuple
-    marker: str
-
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
-
-
-def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
-    """A style for each model by its position in the declared order: it keeps it while other models have no record."""
-    return {
-        model: LineStyle(
-            COLORS[i % len(COLORS)],
-            LINE_STYLES[i % len(LINE_STYLES)],
-            MARKERS[i % len(MARKERS)],
-        )
-        for i, model in enumerate(declared)
-    }
-
-
-def seed_count(counts: Sequence[int]) -> str:
-    """The numbers of seeds of several models in words: "1 seed", "6 seeds", "1 to 6 seeds"."""
-    low, high = min(counts), max(counts)
-    return f"{low} to {high} seeds" if low < high else f"{low} seed{'s' if low > 1 else ''}"
+POINT_COLOR = "#0072B2"  # where no model has a colour of its own
+LABEL_LETTERS = 30  # a line of a row's name
 
 
 def final_accuracies(records: Sequence[RunRecord]) -> np.ndarray:
@@ -56,14 +24,16 @@ def final_accuracies(records: Sequence[RunRecord]) -> np.ndarray:
     return np.array([record.test_correct / record.test_total for record in records])
 
 
-def curve_over_seeds(
-    ax: Axes, records: Sequence[RunRecord], metric: str, style: LineStyle, label: str, *, each_seed: bool
-) -> Axes:
-    """Mean of `metric` over seeds by epoch, a band from the lowest to the highest seed and, if asked, each seed thinly.
+def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
+    """`metric` of each seed over the epochs, shape (n, epochs)."""
+    return np.array([record.curve(metric) for record in records])
+
+
+def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
+    """The mean over seeds of `curves` (n, epochs), a band from the lowest to the highest and, if asked, each thinly.
 
     From an epoch at which a seed's value isn't finite the mean and the band have a gap: they would be of other seeds.
     """
-    curves = np.array([record.curve(metric) for record in records])  # (n, epochs)
     epochs = np.arange(1, curves.shape[1] + 1)
     if len(curves) > 1:
         ax.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
@@ -78,42 +48,59 @@ def curve_over_seeds(
         label=f"{label}, n = {len(curves)}",
     )
     ax.set_xlabel("epoch")
-    ax.set_ylabel(metric.split("_")[-1])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if metric.endswith("accuracy"):
-        ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     return ax
 
 
 def learning_curves(ax: Axes, records: Sequence[RunRecord], quantity: str, style: LineStyle) -> Axes:
     """One model's "loss" or "accuracy": on training images while training, on a fixed part of them, on validation."""
-    curve_over_seeds(ax, records, f"train_{quantity}", TRAIN_STYLE, "train (training mode)", each_seed=True)
-    curve_over_seeds(ax, records, f"fit_{quantity}", FIT_STYLE, "fit (train images, evaluation mode)", each_seed=True)
-    return curve_over_seeds(ax, records, f"val_{quantity}", style, "validation", each_seed=True)
+    for part, part_style, label in (
+        ("train", TRAIN_STYLE, "train (training mode)"),
+        ("fit", FIT_STYLE, "fit (train images, evaluation mode)"),
+        ("val", style, "validation"),
+    ):
+        curve_over_seeds(ax, curves_of(records, f"{part}_{quantity}"), part_style, label, each_seed=True)
+    return name_quantity(ax, quantity)
 
 
-def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """A title that tells the overfitting onset in words; where seeds have one, a line at their median."""
+def name_quantity(ax: Axes, quantity: str, prefix: str = "") -> Axes:
+    ax.set_ylabel(prefix + quantity)
+    if quantity == "accuracy":
+        ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    return ax
+
+
+def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
+    """How much higher the loss is on validation images than on images trained on, both in evaluation mode."""
+    gaps = curves_of(records, "val_loss") - curves_of(records, "fit_loss")
+    curve_over_seeds(ax, gaps, style, "validation", each_seed=True)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_ylabel("gap: validation − fit loss")
+    return ax
+
+
+def onset_epochs(records: Sequence[RunRecord]) -> tuple[list[int], str]:
+    """The epochs from which seeds overfit, of those that do, and the same in words."""
     onsets = [overfitting_onset(record.curve("val_loss"), record.curve("fit_loss")) for record in records]
     epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
-    words = onsets[0].reason
+    if not epochs:
+        return [], onsets[0].reason
+    words = f"epoch {np.median(epochs):g}" + (f" ({min(epochs)} to {max(epochs)})" if len(set(epochs)) > 1 else "")
+    return epochs, words + (f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else "")
+
+
+def mark_onset(ax: Axes, epochs: Sequence[int]) -> Axes:
+    """A line at the median of the epochs from which seeds overfit, if there are any."""
     if epochs:
-        median, low, high = np.median(epochs), min(epochs), max(epochs)
-        ax.axvline(median, color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label="overfitting onset")
-        words = f"epoch {median:g}" + (f" ({low} to {high})" if low < high else "")
-        words += f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
-    ax.set_title(f"overfitting onset: {words}", loc="left", fontsize=9)
+        ax.axvline(np.median(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label="overfitting onset")
     return ax
 
 
-def all_validation_curves(
-    ax: Axes, runs: Mapping[str, Sequence[RunRecord]], quantity: str, styles: Mapping[str, LineStyle]
-) -> Axes:
+def all_validation_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles) -> Axes:
     """Validation "loss" or "accuracy" of all models together."""
     for model, records in runs.items():
-        curve_over_seeds(ax, records, f"val_{quantity}", styles[model], model, each_seed=False)
-    ax.set_ylabel(f"validation {quantity}")
-    return ax
+        curve_over_seeds(ax, curves_of(records, f"val_{quantity}"), styles[model], model, each_seed=False)
+    return name_quantity(ax, quantity, "validation ")
 
 
 def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
@@ -127,27 +114,22 @@ def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
     return ax
 
 
-def cost_bars(
-    ax: Axes,
-    costs: Mapping[str, Sequence[float]],
-    styles: Mapping[str, LineStyle],
-    in_words: Callable[[float], str],
-) -> Axes:
-    """The median of each model's costs as a bar from zero, with a line from quartile to quartile."""
+def cost_bars(ax: Axes, costs: Mapping[str, Sequence[float]], styles: Styles, in_words: Callable[[float], str]) -> Axes:
+    """The median of each model's costs as a bar from zero, a line from quartile to quartile, below a point for each."""
     for row, (model, values) in enumerate(costs.items()):
         lower, median, upper = np.percentile(values, [25, 50, 75])
-        ax.barh(row, median, height=0.6, color=styles[model].color)
+        ax.barh(row, median, height=0.5, color=styles[model].color)
         ax.hlines(row, lower, upper, color="black", linewidth=1.5)
+        if len(values) > 1:
+            small_points(ax, values, row + 0.37, styles[model].color)
+    ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     return name_rows(ax, list(costs), [in_words(float(np.median(values))) for values in costs.values()])
 
 
-def not_measured(ax: Axes) -> Axes:
-    """An empty panel that says why."""
-    ax.text(0.5, 0.5, NOT_MEASURED, transform=ax.transAxes, ha="center", va="center", color="#666666")
-    ax.tick_params(length=0, labelbottom=False)
-    ax.grid(False)
-    return ax
+def small_points(ax: Axes, values: Sequence[float], height: float, color: str) -> None:
+    """Each single value, beside the mark that sums them up."""
+    ax.plot(values, np.full(len(values), height), "o", color=color, markersize=3.5, alpha=0.6, markeredgewidth=0)
 
 
 def accuracy_in_words(interval: Interval) -> str:
@@ -156,7 +138,7 @@ def accuracy_in_words(interval: Interval) -> str:
     return f"{100 * interval.estimate:.2f} ± {100 * (interval.high - interval.estimate):.2f}%"
 
 
-def accuracy_limits(runs: Mapping[str, Sequence[RunRecord]]) -> tuple[float, float]:
+def accuracy_limits(runs: Runs) -> tuple[float, float]:
     """An axis zoomed to all seeds and intervals, at least 0.4 points wide and never far beyond 100%."""
     accuracies = [final_accuracies(records) for records in runs.values()]
     intervals = [mean_interval(values) for values in accuracies]
@@ -171,14 +153,13 @@ def half_widths(interval: Interval) -> list[list[float]]:
     return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
 
 
-def accuracy_points(ax: Axes, runs: Mapping[str, Sequence[RunRecord]], styles: Mapping[str, LineStyle]) -> Axes:
+def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
     """Test accuracy: the mean as the model's marker, its 95% t-interval as a bar, and below a small point a seed."""
     intervals = {model: mean_interval(final_accuracies(records)) for model, records in runs.items()}
     for row, (model, records) in enumerate(runs.items()):
         style, interval = styles[model], intervals[model]
         if len(records) > 1:
-            below = np.full(len(records), row + 0.3)
-            ax.plot(final_accuracies(records), below, "o", color=style.color, markersize=3.5, alpha=0.6)
+            small_points(ax, final_accuracies(records), row + 0.3, style.color)
         ax.errorbar(interval.estimate, row, xerr=half_widths(interval), fmt="none", color=style.color, capsize=4)
         ax.plot(interval.estimate, row, style.marker, color=style.color, markersize=5)
     ax.set_xlim(accuracy_limits(runs))
@@ -189,16 +170,24 @@ def accuracy_points(ax: Axes, runs: Mapping[str, Sequence[RunRecord]], styles: M
 
 def accuracy_against(
     ax: Axes,
-    runs: Mapping[str, Sequence[RunRecord]],
+    runs: Runs,
     costs: Mapping[str, Sequence[float]],
-    styles: Mapping[str, LineStyle],
+    styles: Styles,
 ) -> Axes:
-    """Mean test accuracy with its 95% t-interval against the median and quartiles of each model's costs."""
+    """Mean test accuracy with its 95% t-interval against the median and quartiles of each model's costs.
+
+    Beside each interval, a little to the right, a small point a seed.
+    """
+    beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
     for model, records in runs.items():
-        style, interval = styles[model], mean_interval(final_accuracies(records))
+        style, accuracies = styles[model], final_accuracies(records)
+        interval = mean_interval(accuracies)
         lower, median, upper = np.percentile(costs[model], [25, 50, 75])
         spread = [[median - lower], [upper - median]]
         ax.errorbar(median, interval.estimate, half_widths(interval), spread, fmt="none", color=style.color)
+        if len(records) > 1:
+            seeds = ax.plot(np.full(len(records), median), accuracies, "o", color=style.color, markersize=3, alpha=0.6)
+            seeds[0].set(transform=beside, markeredgewidth=0)
         label = f"{model}, n = {len(records)}"
         # Above the bars of all models, since those of equal cost lie on one another.
         ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=6, label=label, zorder=3)
@@ -208,49 +197,38 @@ def accuracy_against(
     return ax
 
 
-def has_long_names(record: RunRecord) -> bool:
-    """Whether two class names take more than one line above a small picture."""
-    return max(map(len, record.class_names)) > 4
+class Difference(NamedTuple):
+    """A planned difference for `forest`: `interval` over seeds and each seed's value, all fractions; a verdict."""
+
+    label: str  # such as "B − A"
+    interval: Interval
+    seeds: Sequence[float]
+    verdict: str
 
 
-def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """Counts summed over seeds, rows true and columns predicted classes; colour and percent are shares of the row.
+def forest(ax: Axes, rows: Sequence[Difference], margin: float) -> Axes:
+    """Differences in points of percent against a zero line, the margin of equivalence shaded unless it is 0."""
+    if margin:
+        shade = f"margin of equivalence, ±{100 * margin:.2f} points"
+        ax.axvspan(-100 * margin, 100 * margin, color="#e8e8e8", zorder=0, label=shade)
+    ax.axvline(0, color="black", linewidth=1)
+    for height, row in enumerate(rows):
+        estimate = 100 * row.interval.estimate
+        bars = 100 * np.array(half_widths(row.interval))
+        if len(row.seeds) > 1:
+            small_points(ax, 100 * np.asarray(row.seeds), height + 0.25, POINT_COLOR)
+        ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
+        ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set_xlabel("difference of test accuracy, points")
+    labels = [textwrap.fill(row.label, LABEL_LETTERS, break_on_hyphens=False) for row in rows]
+    return name_rows(ax, labels, [difference_in_words(row) for row in rows])
 
-    The colour follows the cube root of the share, since the errors of a good model would all look white otherwise.
-    """
-    names = records[0].class_names
-    counts = sum(
-        confusion_matrix(record.arrays["test_labels"], record.arrays["test_predictions"], labels=np.arange(len(names)))
-        for record in records
+
+def difference_in_words(row: Difference) -> str:
+    """Two lines: the difference with its interval, if it has one, and the number of seeds with the verdict."""
+    estimate, low, high = (
+        signed(100 * value, 2) for value in (row.interval.estimate, row.interval.low, row.interval.high)
     )
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", norm=PowerNorm(1 / 3, vmin=0, vmax=1))
-    for (row, column), count in np.ndenumerate(counts):
-        text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
-        color = "white" if shares[row, column] > 0.2 else "black" if count else "#aaaaaa"
-        # Inside the axes anyway, and the layout would measure every one of them.
-        ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9).set_in_layout(False)
-    if has_long_names(records[0]):
-        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-    else:
-        ax.set_xticks(range(len(names)), names)
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.grid(False)
-    ax.set(xlabel="predicted class", ylabel="true class")
-    return ax
-
-
-def mistake(ax: Axes, record: RunRecord, index: int) -> Axes:
-    """The wrong test image of rank `index`, with its true class, the predicted one and that one's probability."""
-    arrays = record.arrays
-    image = arrays["mistake_images"][index].transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
-    ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    where = arrays["mistake_indices"][index]
-    true = record.class_names[arrays["test_labels"][where]]
-    predicted = record.class_names[arrays["test_predictions"][where]]
-    arrow = "\n→ " if has_long_names(record) else " → "
-    ax.set_title(f"{true}{arrow}{predicted}\n{arrays['mistake_confidences'][index]:.2%}")
-    ax.set_axis_off()
-    return ax
+    bounds = "" if np.isnan(row.interval.low) else f" ({low} to {high})"
+    return f"{estimate}{bounds}\n{seed_count([row.interval.n])}: {row.verdict}"

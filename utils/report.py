@@ -1,14 +1,14 @@
-"""Results in words: tables and sentences from records, and the README's generated blocks. Never loads torch."""
+"""Results in words: tables and sentences from records. Never loads torch."""
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
-from utils.files import write_atomically
-from utils.results import RunRecord, Runs, TimingRecord
+from utils.claims import Evidence, examined
+from utils.comparisons import FAMILY_ERROR_RATE
+from utils.experiment import Contrast, Task, differences, variants
+from utils.flow import depth_verdict, has_flow
+from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.stats import (
     Interval,
     accuracy_plateau,
@@ -18,6 +18,16 @@ from utils.stats import (
     relative_spread,
     roughness,
 )
+from utils.verdicts import (
+    accuracy_sentence,
+    accuracy_verdicts,
+    depth_sentence,
+    secondary_sentence,
+    stability_sentence,
+    stability_verdicts,
+    time_sentence,
+)
+from utils.words import bullets, epochs_in_words, percent, plural, points, table
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
 
@@ -27,26 +37,34 @@ def results_text(
     left_out: Sequence[str],
     timing: TimingRecord | None,
     original: Mapping[str, dict],
+    claims: Sequence[str],
     pictures: str,
+    task: Task,
 ) -> str:
     """The results of a task in Markdown, ending in a newline; `pictures` is the folder to link pictures from.
 
-    `original` holds the original report's figures, {model: its run}, for those of the models that it had.
+    `task` declares the contrasts to judge; `original` holds the original report's figures, {model: its run}, for those
+    of the models that it had, and `claims` its claims on this task.
     """
     if not runs:
-        return "No finished run of the current recipes yet.\n"
+        return "\n\n".join(["No finished run of the current recipes yet.", _left_out(left_out)]).strip() + "\n"
     parts = [
         _what_was_run(runs),
         _main_table(runs, timing),
         _sentence_on_seeds(runs),
+        _verdicts(runs, timing, task, pictures),
         _picture("all_models_curves", "Validation loss and accuracy over the epochs, all models together", pictures),
         _training_table(runs),
         _sentence_on_training(runs),
         _picture("comparison", "Parameters, training time, inference time and test accuracy of each model", pictures),
         _picture("accuracy_vs_cost", "Test accuracy against training time, inference time and parameters", pictures),
+        _picture("training_time", "Training time of each model, an epoch and the whole run", pictures),
         _timing_table(runs, timing),
         _original_table(runs, original),
-        *(_model_pictures(model, pictures) for model in runs),
+        _claims(claims, Evidence(runs, timing, task)),
+        _gradients(runs, pictures),
+        _confusion_difference(runs, variants(task.contrasts), pictures),
+        *(_model_pictures(model, records, pictures) for model, records in runs.items()),
         _weights(next(iter(runs.values()))[0]),
         _left_out(left_out),
     ]
@@ -55,18 +73,22 @@ def results_text(
 
 def _what_was_run(runs: Runs) -> str:
     first = next(iter(runs.values()))[0]
-    config, environment = first.config, first.environment
+    config = first.config
     seeds = sorted({record.seed for records in runs.values() for record in records})
     optimizer = {"adam": "Adam", "sgd": "SGD"}[config["optimizer"]]
     momentum = f", momentum {config['momentum']:g}" if "momentum" in config else ""
-    threads = f", {plural(environment['threads'], 'thread')} a run" if environment["device"] == "cpu" else ""
+    machines = dict.fromkeys(_machine(record) for records in runs.values() for record in records)
     return (
         f"{first.data_name}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
-        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on "
-        f"{environment['device_name'] or environment['device']} ({first.kind}{threads}, "
-        f"PyTorch {environment['torch']})."
+        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on {' and on '.join(machines)}."
     )
+
+
+def _machine(record: RunRecord) -> str:
+    on = record.environment
+    threads = f", {plural(on['threads'], 'thread')} a run" if on["device"] == "cpu" else ""
+    return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
 
 
 def _main_table(runs: Runs, timing: TimingRecord | None) -> str:
@@ -87,13 +109,54 @@ def _main_table(runs: Runs, timing: TimingRecord | None) -> str:
 
 
 def _sentence_on_seeds(runs: Runs) -> str:
-    fewest = min(len(records) for records in runs.values())
-    if fewest == 1:
-        return (
-            "One seed shows no spread: it can't say which model is more accurate, from which epoch a model tends to "
+    seeds = sorted({record.seed for records in runs.values() for record in records})
+    lacking = [f"{model} ({len(records)})" for model, records in runs.items() if len(records) < len(seeds)]
+    text = "Intervals: two-sided 95% t-intervals over seeds." if len(seeds) > 1 else ""
+    if lacking:
+        text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
+    if min(map(len, runs.values())) == 1:
+        text += (
+            " One seed shows no spread: it can't say which model is more accurate, from which epoch a model tends to "
             "overfit, or which trains more steadily. More seeds (`--num-seeds 6`) can."
         )
-    return f"Intervals: two-sided 95% t-intervals over {fewest} seeds or more."
+    return text.strip()
+
+
+def _verdicts(runs: Runs, timing: TimingRecord | None, task: Task, pictures: str) -> str:
+    """The planned contrasts judged: accuracy first, then steadiness, time, and what the test images say."""
+    present = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
+    if not present:
+        return ""
+    m, margin = len(task.contrasts), task.equivalence_margin
+    level = f"{1 - FAMILY_ERROR_RATE / m:.1%}"
+    parts = {
+        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
+        f"differences at {level}; equivalent means within {points(margin)} points)": [
+            accuracy_sentence(verdict) for verdict in accuracy_verdicts(runs, task.contrasts, margin)
+        ],
+        "Steadiness of training, by the roughness of validation loss": [
+            stability_sentence(verdict) for verdict in stability_verdicts(runs, task.contrasts)
+        ],
+        "Training time, on this machine, in this session": [
+            time_sentence(timing, contrast.a, contrast.b) for contrast in present if timing
+        ],
+        "Secondary, for these seeds only: whether it would hold on new test images": [
+            secondary_sentence(runs, contrast) for contrast in present
+        ],
+        "What the contrasted recipes differ in, beside the architecture": [
+            _recipes_in_words(task, contrast) for contrast in present
+        ],
+    }
+    lists = [f"{title}:\n\n" + bullets(lines) for title, lines in parts.items() if lines]
+    picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
+    return "\n\n".join([lists[0], picture, *lists[1:]])
+
+
+def _recipes_in_words(task: Task, contrast: Contrast) -> str:
+    experiments = {experiment.name: experiment for experiment in task.experiments}
+    found = differences(experiments[contrast.a], experiments[contrast.b])
+    told = ", ".join(f"{name} {values[0]} and {values[1]}" for name, values in found.items())
+    return f"{contrast.a} and {contrast.b}: {told or 'nothing'}"
 
 
 def _training_table(runs: Runs) -> str:
@@ -124,8 +187,8 @@ def _training_table(runs: Runs) -> str:
 
 
 def _sentence_on_training(runs: Runs) -> str:
-    lines = [f"- {model}: {overfitting_sentence(records)}." for model, records in runs.items()]
-    return "Overfitting, by the rule in “What the numbers mean”:\n\n" + "\n".join(lines)
+    lines = [f"{model}: {overfitting_sentence(records)}" for model, records in runs.items()]
+    return "Overfitting, by the rule in “What the numbers mean”:\n\n" + bullets(lines)
 
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
@@ -205,14 +268,46 @@ def _original_table(runs: Runs, original: Mapping[str, dict]) -> str:
     )
 
 
-def _model_pictures(model: str, pictures: str) -> str:
+def _claims(claims: Sequence[str], evidence: Evidence) -> str:
+    if not claims:
+        return ""
+    header = ["the original report's claim", "ours", "by these numbers", "and this rule"]
+    return "Its claims, re-examined (confirmed, refuted, or not decided):\n\n" + table(
+        header, examined(claims, evidence)
+    )
+
+
+def _gradients(runs: Runs, pictures: str) -> str:
+    flow = {model: depth_verdict(records) for model, records in runs.items() if any(map(has_flow, records))}
+    if not flow:
+        return ""
+    lines = [f"{model}: {depth_sentence(verdict)}" for model, verdict in flow.items()]
+    title = "Gradients over depth in the first epoch (vanishing, exploding, neither)"
+    picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model", pictures)
+    return f"{title}:\n\n{bullets(lines)}\n\n{picture}"
+
+
+def _confusion_difference(runs: Runs, pair: tuple[str, str] | None, pictures: str) -> str:
+    if pair is None or not share_a_seed(runs, *pair):
+        return ""
+    return _picture("confusion_difference", f"Confusion of {pair[1]} minus that of {pair[0]}, class by class", pictures)
+
+
+def _model_pictures(model: str, records: Sequence[RunRecord], pictures: str) -> str:
     images = [
         _picture(f"{model}_curves", f"Learning curves of {model}: loss and accuracy over the epochs", pictures),
         _picture(f"{model}_confusion_matrix", f"Confusion matrix of {model} on the test set", pictures),
         _picture(f"{model}_mistakes", f"The most confident mistakes of {model} on the test set", pictures),
     ]
+    if any(map(has_flow, records)):
+        images += [
+            _picture(f"{model}_gradient_flow", f"Gradient norms of {model}'s layers over training", pictures),
+            _picture(f"{model}_update_ratio", f"Update ratios of {model}'s layers over training", pictures),
+        ]
     inside = "\n\n".join(images)
-    return f"<details><summary>{model}: curves, confusion matrix, mistakes</summary>\n\n{inside}\n\n</details>"
+    return (
+        f"<details><summary>{model}: curves, confusion matrix, mistakes, gradients</summary>\n\n{inside}\n\n</details>"
+    )
 
 
 def _weights(record: RunRecord) -> str:
@@ -222,16 +317,17 @@ def _weights(record: RunRecord) -> str:
     arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
     folder = f"runs/{record.task}/{record.kind}/{record.model}/{record.config_hash}/seed{record.seed}"
     return (
-        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation):\n\n"
+        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
+        "inputs are normalised as in `utils/datasets.py`):\n\n"
         "    from safetensors.torch import load_file\n"
         f"    from models import {name}\n"
         f"    model = {name}({', '.join(arguments)}); "
-        f'model.load_state_dict(load_file("{folder}/final.safetensors"))'
+        f'model.load_state_dict(load_file("{folder}/final.safetensors")); model.eval()'
     )
 
 
 def _left_out(left_out: Sequence[str]) -> str:
-    return "Left out of these results:\n\n" + "\n".join(f"- {reason}" for reason in left_out) if left_out else ""
+    return "Left out of these results:\n\n" + bullets(left_out) if left_out else ""
 
 
 def _picture(name: str, alt: str, pictures: str) -> str:
@@ -244,28 +340,6 @@ def accuracy_interval(correct: Sequence[int], total: int) -> Interval:
     return Interval(interval.estimate / total, interval.low / total, interval.high / total, interval.n)
 
 
-def percent(interval: Interval) -> str:
-    """Such as "98.12%", or "98.12% (97.99% to 98.25%)" where there is an interval."""
-    text = f"{interval.estimate:.2%}"
-    return text if np.isnan(interval.low) else f"{text} ({interval.low:.2%} to {interval.high:.2%})"
-
-
-def epochs_in_words(epochs: Sequence[int]) -> str:
-    """The median, and the range where there is one: "9", or "9, 8 to 10"."""
-    median, low, high = np.median(epochs), min(epochs), max(epochs)
-    return f"{median:g}" if low == high else f"{median:g}, {low} to {high}"
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _milliseconds(seconds: Sequence[float]) -> str:
     return f"{1000 * np.median(seconds):.2f}"
 
@@ -273,25 +347,3 @@ def _milliseconds(seconds: Sequence[float]) -> str:
 def _milliseconds_with_quartiles(seconds: Sequence[float]) -> str:
     low, median, high = 1000 * np.percentile(seconds, [25, 50, 75])
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
-
-
-def block_of(readme: str, name: str) -> str | None:
-    """The text between a README's markers for block `name`; None where they are missing."""
-    match = _block_pattern(name).search(readme)
-    return match and match[2]
-
-
-def update_block(path: Path, name: str, text: str) -> bool:
-    """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing."""
-    with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
-        readme = path.read_text(encoding="utf-8") if path.exists() else ""
-        if block_of(readme, name) is None:
-            return False
-        updated = _block_pattern(name).sub(lambda match: f"{match[1]}\n{text}\n{match[3]}", readme)
-        if updated != readme:
-            write_atomically(path, updated.encode())
-        return True
-
-
-def _block_pattern(name: str) -> re.Pattern:
-    return re.compile(rf"(<!-- {name}: begin[^>]*-->)\n(.*?)\n?(<!-- {name}: end -->)", re.DOTALL)

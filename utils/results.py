@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,11 @@ class RunRecord:
 
 
 Runs = Mapping[str, Sequence[RunRecord]]  # each model's finished records, in the order of display
+
+
+def share_a_seed(runs: Runs, a: str, b: str) -> bool:
+    """Whether both models have a run of the same seed, so that they can be compared."""
+    return bool({record.seed for record in runs.get(a, ())} & {record.seed for record in runs.get(b, ())})
 
 
 def to_json(values) -> bytes:
@@ -191,11 +196,10 @@ def publish(folder: Path, record: RunRecord) -> str:
     return f"{record.stem} replaced: test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}"
 
 
-def drop_records(folder: Path, keep: Collection[str]) -> None:
-    """Delete the records and the timing pass in `folder`, but for the records of these stems."""
+def drop_records(folder: Path) -> None:
+    """Delete the records and the timing pass in `folder`."""
     for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
-        if path.stem not in keep:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

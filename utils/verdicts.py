@@ -15,8 +15,10 @@ from utils.comparisons import (
     paired_comparison,
 )
 from utils.experiment import Contrast
+from utils.flow import DepthVerdict
 from utils.results import RunRecord, Runs, TimingRecord
-from utils.stats import Interval, ratio_interval, roughness
+from utils.stats import ratio_interval, roughness
+from utils.words import p_in_words, plural, points, points_with_bounds
 
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
 FEWEST_SEEDS = 3  # for a verdict
@@ -42,6 +44,15 @@ class Verdict:
     m: int
     margin: float
     within: bool
+
+    @property
+    def in_short(self) -> str:
+        """The word, with the better one's name."""
+        return f"{self.winner} better" if self.word == "better" else self.word
+
+    @property
+    def winner(self) -> str:
+        return self.b if self.comparison.difference.estimate > 0 else self.a
 
 
 def judge(
@@ -101,7 +112,7 @@ def accuracy_verdicts(runs: Runs, contrasts: Sequence[Contrast], margin: float) 
 
 def accuracy_sentence(verdict: Verdict) -> str:
     """The verdict with its numbers, in points of test accuracy."""
-    v, difference, n = verdict, verdict.comparison.difference, plural_seeds(len(verdict.seeds))
+    v, difference, n = verdict, verdict.comparison.difference, plural(len(verdict.seeds), "seed")
     numbers = f"interval {points(difference.low)} to {points(difference.high)}; {n}; Holm-adjusted {p_in_words(v.p)}"
     inside = f"the 90% interval lies within the margin of {points(v.margin)} points"
     if v.word == "better":
@@ -147,7 +158,7 @@ def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdic
 
 def stability_sentence(verdict: Verdict) -> str:
     """The verdict on roughness, told as a ratio; "better" is "more steadily" here."""
-    v, difference, n = verdict, verdict.comparison.difference, plural_seeds(len(verdict.seeds))
+    v, difference, n = verdict, verdict.comparison.difference, plural(len(verdict.seeds), "seed")
     ratio, low, high = np.exp([difference.estimate, difference.low, difference.high])
     if v.word == "better":
         winner, loser = (v.b, v.a) if difference.estimate < 0 else (v.a, v.b)
@@ -190,26 +201,14 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
 
 
+def depth_sentence(verdict: DepthVerdict) -> str:
+    """What happens to a model's gradients over depth, with the ratio of norms behind it."""
+    ratio, n = verdict.ratio, plural(verdict.n, "seed")
+    if np.isnan(ratio.estimate):
+        return f"{verdict.word} ({n})"
+    bounds = "" if np.isnan(ratio.low) else f", {ratio.low:.2g} to {ratio.high:.2g}"
+    return f"{verdict.word} (norm of the first layer over that of the last {ratio.estimate:.2g}{bounds}; {n})"
+
+
 def _correct(record: RunRecord) -> np.ndarray:
     return record.arrays["test_predictions"] == record.arrays["test_labels"]
-
-
-def points(fraction: float) -> str:
-    """A fraction in points of percent, with a sign only if negative, never "-0.00"."""
-    return f"{100 * fraction:z.2f}"
-
-
-def points_with_bounds(interval: Interval) -> str:
-    if np.isnan(interval.low):
-        return f"{points(interval.estimate)} points (no interval: nothing varies)"
-    return f"{points(interval.estimate)} points ({points(interval.low)} to {points(interval.high)})"
-
-
-def p_in_words(p: float | None) -> str:
-    if p is None:
-        return "p undefined"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def plural_seeds(n: int) -> str:
-    return f"{n} seed{'s' if n != 1 else ''}"

@@ -1,0 +1,140 @@
+"""The original report's claims: every one has a rule, and each rule can confirm, refute and leave open."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from records import CIFAR_CLASSES, make_record, make_timing
+
+from task_1_1_mnist import TASK as TASK_1_1
+from task_1_2_cifar import TASK as TASK_1_2
+from utils.claims import RULES, Evidence, Finding, examined, outcome
+from utils.outputs import ORIGINAL_REPORT
+
+CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
+RESIDUAL, REGULARIZED = "CNNWithResidual", "CNNWithResidual-Regularized"
+
+
+def claim(start):
+    (found,) = [text for text in RULES if text.startswith(start)]
+    return found
+
+
+def verdict(start, runs, timing=None, task=TASK_1_1):
+    ((_, word, numbers, _),) = examined([claim(start)], Evidence(runs, timing, task))
+    assert "nan" not in numbers
+    return word.strip("*")
+
+
+def runs_of(task_1_2=False, seeds=4, **accuracies):
+    options = CIFAR if task_1_2 else {}
+    return {
+        model: [make_record(model, seed, accuracy=accuracy, **options) for seed in range(seeds)]
+        for model, accuracy in ((name.replace("_", "-"), value) for name, value in accuracies.items())
+    }
+
+
+def test_every_claim_has_a_rule_and_every_rule_a_claim():
+    report = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))
+    assert {entry["claim"] for entry in report["claims"]} == set(RULES)
+
+
+def test_one_refuted_statement_refutes_and_one_open_leaves_open():
+    states = {True: Finding(True, ""), False: Finding(False, ""), None: Finding(None, "")}
+    assert outcome([states[True], states[None], states[False]]) == "refuted"
+    assert outcome([states[True], states[None]]) == outcome([]) == "not decided"
+    assert outcome([states[True], states[True]]) == "confirmed"
+
+
+def test_most_accurate():
+    start = "accuracy differences"
+    assert verdict(start, runs_of(FCN=0.95, SimpleCNN=0.97, CNNWithResidual=0.99)) == "confirmed"
+    assert verdict(start, runs_of(FCN=0.95, SimpleCNN=0.99, CNNWithResidual=0.97)) == "refuted"
+    assert verdict(start, runs_of(FCN=0.95, SimpleCNN=0.97, CNNWithResidual=0.99, seeds=1)) == "not decided"
+    assert verdict(start, runs_of(FCN=0.95)) == "not decided"
+
+
+@pytest.mark.parametrize("order, word", [([0, 1, 2], "confirmed"), ([2, 1, 0], "refuted")])
+def test_trains_fastest(order, word):
+    models = np.array(["FCN", "SimpleCNN", RESIDUAL])[order].tolist()
+    assert verdict("FCN trains fastest", {}, make_timing(models)) == word
+    assert verdict("FCN trains fastest", {}) == "not decided"
+
+
+def test_a_batch_is_timed_by_inference():
+    timing = make_timing([RESIDUAL, "FCN", "SimpleCNN"])
+    assert verdict("CNNWithResidual processes", {}, timing) == "confirmed"
+    assert verdict("FCN trains fastest", {}, timing) == "refuted"
+
+
+def test_steadiest():
+    def wavy(model, seed, size):
+        random = np.random.default_rng([seed, len(model)])
+        history = [{"val_loss": float(np.exp(size * random.normal() - 0.1 * t))} for t in range(15)]
+        return dataclasses.replace(make_record(model, seed, test_total=100), history=history)
+
+    def runs(*sizes):
+        return {
+            model: [wavy(model, seed, size) for seed in range(6)]
+            for model, size in zip(("FCN", "SimpleCNN", RESIDUAL), sizes, strict=True)
+        }
+
+    assert verdict("CNNWithResidual trains most stably", runs(0.3, 0.3, 0.02)) == "confirmed"
+    assert verdict("CNNWithResidual trains most stably", runs(0.02, 0.3, 0.3)) == "refuted"
+
+
+def test_overfitting_epochs():
+    start = "overfitting starts after epoch 9"
+
+    def runs(plain, residual, regularised, seeds=3):
+        onsets = {"CIFARCNN": plain, RESIDUAL: residual, REGULARIZED: regularised}
+        return {
+            model: [make_record(model, s, accuracy=0.8, overfits_from=onset, **CIFAR) for s in range(seeds)]
+            for model, onset in onsets.items()
+        }
+
+    assert verdict(start, runs(9, 4, 4), task=TASK_1_2) == "refuted"  # the regularised net does overfit
+    assert verdict(start, runs(9, 11, None), task=TASK_1_2) == "refuted"
+    assert verdict(start, runs(9, 4, None, seeds=2), task=TASK_1_2) == "not decided"
+
+
+def with_confusions(model, seed, wrong):
+    """A record in which `wrong` maps (true, predicted) to a count, and 100 images of each class are right."""
+    true, predicted = np.repeat(np.arange(10), 100).tolist(), np.repeat(np.arange(10), 100).tolist()
+    for (a, b), count in wrong.items():
+        true += [a] * (count + seed % 2)
+        predicted += [b] * (count + seed % 2)
+    record = make_record(model, seed, **CIFAR)
+    arrays = record.arrays | {"test_labels": np.array(true), "test_predictions": np.array(predicted)}
+    return dataclasses.replace(record, arrays=arrays)
+
+
+def test_cats_and_dogs():
+    def runs(plain, residual, regularised):
+        chosen = {"CIFARCNN": plain, RESIDUAL: residual, REGULARIZED: regularised}
+        return {
+            model: [with_confusions(model, s, wrong if s or model != RESIDUAL else wrong | {(0, 1): 1, (3, 5): 11})
+                    for s in range(3)]
+            for model, wrong in chosen.items()
+        }  # fmt: skip
+
+    cats = {(3, 5): 40, (5, 3): 45, (3, 6): 20, (0, 8): 30}
+    fewer = {(3, 5): 10, (5, 3): 12, (0, 8): 5}
+    assert verdict("cats and dogs", runs(cats, fewer, cats), task=TASK_1_2) == "confirmed"
+    assert verdict("cats and dogs", runs(fewer, cats, cats), task=TASK_1_2) == "refuted"
+    assert verdict("cats and dogs", runs(cats, fewer, {(3, 2): 30, (3, 5): 20, (3, 6): 10}), task=TASK_1_2) == "refuted"
+    assert verdict("cats and dogs", {}, task=TASK_1_2) == "not decided"
+
+
+@pytest.mark.parametrize("ratio, word", [(1e-5, "confirmed"), (0.5, "refuted")])
+def test_vanishing_gradients(ratio, word):
+    records = []
+    for seed in range(3):
+        record = make_record("CIFARCNN", seed, **CIFAR)
+        arrays = record.arrays | {"flow_first_epoch_ratio": np.array(ratio * (1 + 0.1 * seed))}
+        records.append(dataclasses.replace(record, arrays=arrays))
+    found = verdict("gradients of CIFARCNN", {"CIFARCNN": records}, task=TASK_1_2)
+    # in the made-up flow norms rise with depth
+    assert found == word
+    assert verdict("gradients of CIFARCNN", {"CIFARCNN": records[:2]}, task=TASK_1_2) == "not decided"

@@ -1,0 +1,170 @@
+"""Verdicts: every word of the vocabulary, whole records judged without false findings, and sentences without a nan."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from records import make_record, make_timing
+
+from utils.experiment import Contrast
+from utils.verdicts import (
+    WORDS,
+    accuracy_sentence,
+    accuracy_verdicts,
+    secondary_sentence,
+    stability_sentence,
+    stability_verdicts,
+    time_sentence,
+)
+
+TOTAL = 10_000
+AB = [Contrast("A", "B")]
+FAMILIES = {
+    "task 1.1": [Contrast("A", "B"), Contrast("A", "C"), Contrast("B", "C")],
+    "task 1.2": [Contrast("A", "B"), Contrast("B", "C"), Contrast("C", "D")],
+}
+TEMPLATE = make_record("A", test_total=200)
+
+
+def record(model, seed, correct):
+    return dataclasses.replace(TEMPLATE, model=model, seed=seed, test_correct=int(correct), test_total=TOTAL)
+
+
+def runs_of(**counts):
+    return {name: [record(name, seed, c) for seed, c in enumerate(values)] for name, values in counts.items()}
+
+
+def only(runs, contrasts=AB, margin=0.001):
+    (verdict,) = accuracy_verdicts(runs, contrasts, margin)
+    return verdict.word, accuracy_sentence(verdict)
+
+
+def test_better_names_the_winner_with_its_numbers():
+    word, sentence = only(runs_of(A=[9800, 9810, 9790, 9805], B=[9850, 9862, 9838, 9857]))
+    assert word == "better" and sentence.startswith("B is better than A by 0.51 points (interval 0.")
+    word, mirrored = only(runs_of(A=[9850, 9862, 9838, 9857], B=[9800, 9810, 9790, 9805]))
+    assert mirrored == sentence.replace("B is", "x").replace("than A", "than B").replace("x", "A is")
+
+
+def test_a_small_difference_may_be_better_and_within_the_margin():
+    word, sentence = only(runs_of(A=[9800, 9810, 9790, 9805], B=[9802, 9813, 9792, 9808]), margin=0.002)
+    assert word == "better" and "within the margin of 0.20 points" in sentence
+
+
+def test_equivalent_needs_the_whole_interval_inside_the_margin():
+    runs = runs_of(A=[9800, 9810, 9790, 9805], B=[9803, 9808, 9791, 9803])
+    assert only(runs, margin=0.001)[0] == "equivalent" and only(runs, margin=0.0002)[0] == "not distinguished"
+
+
+def test_not_distinguished_says_from_five_seeds_what_would_have_been_found():
+    counts = {"A": [9800, 9810, 9790, 9805, 9799], "B": [9810, 9790, 9805, 9799, 9811]}
+    word, sentence = only(runs_of(**counts))
+    assert word == "not distinguished"
+    assert re.search(r"with this spread, 5 seeds find a difference of \d\.\d\d points in 80% of repetitions$", sentence)
+    assert "with this spread" not in only(runs_of(**{name: values[:4] for name, values in counts.items()}))[1]
+
+
+def test_too_few_seeds_and_undefined():
+    assert only(runs_of(A=[9800, 9810], B=[9850, 9870]))[0] == "too few seeds"
+    word, sentence = only(runs_of(A=[9800, 9810, 9790], B=[9801, 9811, 9791]))
+    assert word == "undefined" and "0.01 points in each of 3 seeds" in sentence
+
+
+def test_the_same_runs_differ_by_nothing():
+    word, sentence = only(runs_of(A=[9800, 9810, 9790], B=[9800, 9810, 9790]))
+    assert word == "undefined" and "is 0.00 points" in sentence
+
+
+def test_where_the_adjusted_p_and_the_interval_disagree_the_text_says_so():
+    """Holm's second step is at 0.05/2, the interval at 1 - 0.05/3."""
+    a = np.array([9800] * 6)
+    clear, close = a + [50, 52, 48, 51, 49, 50], a + [1, 9, 2, 8, 5, 0]
+    runs = runs_of(A=a, B=clear, C=close)
+    verdicts = {(v.a, v.b): v for v in accuracy_verdicts(runs, FAMILIES["task 1.1"], 0.0)}
+    verdict = verdicts["A", "C"]
+    assert verdict.word == "better" and verdict.comparison.difference.low <= 0
+    assert "the interval covers 0, and the adjusted p decides" in accuracy_sentence(verdict)
+
+
+def test_only_seeds_of_both_models_are_paired():
+    runs = {"A": [record("A", s, 9800 + s) for s in (0, 1, 2, 5)], "B": [record("B", s, 9900 - s) for s in (5, 2, 7)]}
+    (verdict,) = accuracy_verdicts(runs, AB, 0.001)
+    assert verdict.seeds == (2, 5) and verdict.differences.tolist() == [0.0096, 0.009]
+    assert accuracy_verdicts({"A": runs["A"]}, AB, 0.001) == []
+
+
+def test_order_of_seeds_and_models_changes_nothing_and_a_name_only_itself():
+    random = np.random.default_rng(0)
+    runs = runs_of(**{name: random.integers(9700, 9900, 6) for name in "ABC"})
+    sentences = [accuracy_sentence(v) for v in accuracy_verdicts(runs, FAMILIES["task 1.1"], 0.001)]
+    shuffled = {name: [runs[name][i] for i in random.permutation(6)] for name in "CAB"}
+    assert [accuracy_sentence(v) for v in accuracy_verdicts(shuffled, FAMILIES["task 1.1"], 0.001)] == sentences
+    renamed = {name.replace("B", "Net"): records for name, records in runs.items()}
+    contrasts = [Contrast(c.a.replace("B", "Net"), c.b.replace("B", "Net")) for c in FAMILIES["task 1.1"]]
+    said = [accuracy_sentence(v) for v in accuracy_verdicts(renamed, contrasts, 0.001)]
+    assert said == [re.sub(r"\bB\b", "Net", sentence) for sentence in sentences]
+
+
+def test_steadier_is_the_smaller_roughness_told_as_a_ratio():
+    def wavy(model, seed, size):
+        random = np.random.default_rng([seed, len(model)])
+        history = [{"val_loss": float(np.exp(size * random.normal() - 0.1 * t))} for t in range(15)]
+        return dataclasses.replace(TEMPLATE, model=model, seed=seed, history=history)
+
+    runs = {"A": [wavy("A", s, 0.3) for s in range(6)], "BB": [wavy("BB", s, 0.03) for s in range(6)]}
+    (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
+    sentence = stability_sentence(verdict)
+    ratio = float(re.match(r"BB trains more steadily than A: (\d\.\d\d) of its roughness", sentence)[1])
+    assert 0.05 < ratio < 0.2
+
+
+def test_faster_only_beyond_two_percent():
+    timing = make_timing(["A", "B"])
+    assert time_sentence(timing, "B", "A").startswith("A trains faster: an epoch takes 0.3")
+    alike = dict.fromkeys(("A", "B"), timing.models["A"])
+    alike["B"] = alike["A"] | {"train_epoch_seconds": [1.01 * s for s in alike["A"]["train_epoch_seconds"]]}
+    assert "not distinguished" in time_sentence(dataclasses.replace(timing, models=alike), "A", "B")
+
+
+def test_mcnemar_is_told_for_a_single_seed_only():
+    runs = {m: [make_record(m, s, accuracy=a, test_total=500) for s in range(2)] for m, a in (("A", 0.9), ("B", 0.95))}
+    assert "McNemar" not in secondary_sentence(runs, AB[0])
+    assert "McNemar" in secondary_sentence({m: records[:1] for m, records in runs.items()}, AB[0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from("ABCD"),
+        st.dictionaries(st.integers(0, 7), st.integers(0, TOTAL), min_size=1, max_size=8),
+        min_size=1,
+    ),
+    st.sampled_from(list(FAMILIES)),
+)
+def test_any_results_give_sentences_without_nan_or_a_p_of_0(counts, family):
+    runs = {name: [record(name, seed, c) for seed, c in by_seed.items()] for name, by_seed in counts.items()}
+    for verdict in accuracy_verdicts(runs, FAMILIES[family], 0.001):
+        assert verdict.word in WORDS and verdict.p != 0
+        sentence = accuracy_sentence(verdict)
+        assert "nan" not in sentence and "inf" not in sentence.replace("interval", "") and "p = 0.000" not in sentence
+    for verdict in stability_verdicts(runs, FAMILIES[family]):
+        assert "nan" not in stability_sentence(verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seeds", [3, 6, 10])
+@pytest.mark.parametrize("spread", [0.002, 0.004, 0.009])
+def test_models_that_are_alike_are_seldom_called_better(family, seeds, spread):
+    """A/A: at least one false "better" in at most 5% of tasks, and three standard errors of the simulation."""
+    random = np.random.default_rng([seeds, int(1000 * spread)])
+    repetitions, false = 300, 0
+    for _ in range(repetitions):
+        counts = np.rint(TOTAL * random.normal(0.87, spread, (4, seeds)))
+        runs = runs_of(**dict(zip("ABCD", counts, strict=True)))
+        verdicts = accuracy_verdicts(runs, FAMILIES[family], 0.005)
+        false += any(" is better than " in accuracy_sentence(verdict) for verdict in verdicts)
+    assert false / repetitions <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repetitions)

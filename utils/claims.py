@@ -1,0 +1,235 @@
+"""The original report's claims, re-examined: each by a rule, with the numbers that decide it. Never loads torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from utils.experiment import Task
+from utils.flow import depth_verdict
+from utils.results import RunRecord, Runs, TimingRecord
+from utils.stats import mean_interval, overfitting_onset, ratio_interval
+from utils.verdicts import (
+    FASTER,
+    FEWEST_SEEDS,
+    Verdict,
+    accuracy_sentence,
+    accuracy_verdicts,
+    depth_sentence,
+    stability_sentence,
+    stability_verdicts,
+)
+from utils.words import plural
+
+CAT, DOG, FROG = 3, 5, 6  # CIFAR-10's classes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether a statement holds (None: not decided), and the numbers in words."""
+
+    holds: bool | None
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    runs: Runs
+    timing: TimingRecord | None
+    task: Task
+
+
+Rule = Callable[[Evidence], list[Finding]]
+
+
+def outcome(findings: Sequence[Finding]) -> str:
+    """A claim of several statements is refuted if one of them is, and confirmed if all are."""
+    states = [finding.holds for finding in findings]
+    if False in states:
+        return "refuted"
+    return "confirmed" if states and all(states) else "not decided"
+
+
+def ordered(
+    verdicts: Callable[[Evidence], list[Verdict]], sentence: Callable[[Verdict], str], sign: int, *pairs: tuple
+) -> Rule:
+    """Of each (first, second) of `pairs` the first has the higher measure (the lower one, for `sign` -1)."""
+
+    def rule(evidence: Evidence) -> list[Finding]:
+        by_pair = {frozenset((v.a, v.b)): v for v in verdicts(evidence)}
+        findings = []
+        for first, second in pairs:
+            verdict = by_pair.get(frozenset((first, second)))
+            if verdict is None:
+                findings.append(
+                    Finding(None, f"{first} and {second}: no runs of the same seed, or no planned contrast")
+                )
+                continue
+            higher = verdict.b if verdict.comparison.difference.estimate * sign > 0 else verdict.a
+            holds = higher == first if verdict.word == "better" else None
+            findings.append(Finding(holds, sentence(verdict)))
+        return findings
+
+    return rule
+
+
+def more_accurate(*pairs: tuple[str, str]) -> Rule:
+    def verdicts(evidence: Evidence) -> list[Verdict]:
+        return accuracy_verdicts(evidence.runs, evidence.task.contrasts, evidence.task.equivalence_margin)
+
+    return ordered(verdicts, accuracy_sentence, 1, *pairs)
+
+
+def steadier(*pairs: tuple[str, str]) -> Rule:
+    def verdicts(evidence: Evidence) -> list[Verdict]:
+        return stability_verdicts(evidence.runs, evidence.task.contrasts)
+
+    return ordered(verdicts, stability_sentence, -1, *pairs)
+
+
+def quicker(measure: str, what: str, *pairs: tuple[str, str]) -> Rule:
+    """Of each (first, second) the first takes less time, beyond 2%."""
+
+    def rule(evidence: Evidence) -> list[Finding]:
+        findings = []
+        for first, second in pairs:
+            if evidence.timing is None or not {first, second} <= evidence.timing.models.keys():
+                findings.append(Finding(None, f"{first} and {second}: not timed"))
+                continue
+            times = [evidence.timing.models[model][measure] for model in (first, second)]
+            ratio = ratio_interval(*times)
+            holds = True if ratio.high < 1 - FASTER else False if ratio.low > 1 + FASTER else None
+            bounds = f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+            findings.append(Finding(holds, f"{what} of {first} takes {bounds} of {second}'s time"))
+        return findings
+
+    return rule
+
+
+def overfits(epochs: Mapping[str, int | None]) -> Rule:
+    """Each model overfits from the given epoch, or not at all: in more than half of the seeds, within their range."""
+
+    def rule(evidence: Evidence) -> list[Finding]:
+        return [_onset(evidence.runs.get(model, ()), model, epoch) for model, epoch in epochs.items()]
+
+    return rule
+
+
+def _onset(records: Sequence[RunRecord], model: str, claimed: int | None) -> Finding:
+    onsets = [overfitting_onset(r.curve("val_loss"), r.curve("fit_loss")).epoch for r in records]
+    found, n = [epoch for epoch in onsets if epoch is not None], len(records)
+    spread = f", epochs {min(found)} to {max(found)}" if found else ""
+    numbers = f"{model}: an onset in {len(found)} of {plural(n, 'seed')}{spread}"
+    if n < FEWEST_SEEDS:
+        return Finding(None, numbers)
+    if claimed is None:
+        return Finding(True if not found else False if 2 * len(found) > n else None, numbers)
+    if 2 * len(found) > n:
+        return Finding(min(found) <= claimed <= max(found), numbers)
+    return Finding(None if found else False, numbers)
+
+
+def cats_and_dogs(evidence: Evidence) -> list[Finding]:
+    """Cat and dog are CIFARCNN's most confused pair, the residual net confuses them less, and the regularised one
+    takes cats for frogs and dogs more often than for anything else; each by the seeds' own confusion matrices."""
+    plain, residual, regularised = (
+        {r.seed: _confusions(r) for r in evidence.runs.get(model, ())}
+        for model in ("CIFARCNN", "CNNWithResidual", "CNNWithResidual-Regularized")
+    )
+    findings = []
+    most = [np.unravel_index(np.argmax(c + c.T), c.shape) for c in plain.values()]
+    count = sum(set(pair) == {CAT, DOG} for pair in most)
+    numbers = f"CIFARCNN: the most confused pair in {count} of {plural(len(plain), 'seed')}"
+    findings.append(Finding(_unanimous(count, len(plain)), numbers))
+    seeds = sorted(plain.keys() & residual.keys())
+    fewer = mean_interval([(residual[s] + residual[s].T - plain[s] - plain[s].T)[CAT, DOG] for s in seeds])
+    holds = None if len(seeds) < FEWEST_SEEDS or np.isnan(fewer.low) or fewer.low <= 0 <= fewer.high else fewer.high < 0
+    bounds = "" if np.isnan(fewer.low) else f" ({fewer.low:.0f} to {fewer.high:.0f})"
+    if seeds:
+        numbers = f"CNNWithResidual: {fewer.estimate:+.0f} confusions of the two{bounds}, {plural(len(seeds), 'seed')}"
+        findings.append(Finding(holds, numbers))
+    count = sum(set(np.argsort(c[CAT])[-2:]) == {DOG, FROG} for c in regularised.values())
+    numbers = f"with regularisation cats taken most for dogs and frogs in {count} of {plural(len(regularised), 'seed')}"
+    findings.append(Finding(_unanimous(count, len(regularised)), numbers))
+    return findings
+
+
+def _unanimous(count: int, n: int) -> bool | None:
+    """True if all of at least three seeds say so, False if none does."""
+    return None if n < FEWEST_SEEDS or 0 < count < n else count == n
+
+
+def _confusions(record: RunRecord) -> np.ndarray:
+    """Counts of wrong predictions, true classes in rows."""
+    arrays = record.arrays
+    counts = confusion_matrix(arrays["test_labels"], arrays["test_predictions"], labels=range(len(record.class_names)))
+    np.fill_diagonal(counts, 0)
+    return counts
+
+
+def vanish(model: str) -> Rule:
+    def rule(evidence: Evidence) -> list[Finding]:
+        verdict = depth_verdict(evidence.runs.get(model, ()))
+        holds = {"vanishing": True, "exploding": False, "neither": False}.get(verdict.word)
+        return [Finding(holds, f"{depth_sentence(verdict)}; norms that fall in time are no sign")]
+
+    return rule
+
+
+RESIDUAL, REGULARIZED = "CNNWithResidual", "CNNWithResidual-Regularized"
+BETTER = "a verdict of better for each"
+QUICKER = "ratio of times, interval beyond 2%"
+ONSET = "an onset in more than half of the seeds, the epoch within their range"
+# Each claim of docs/original_report.json: how it is decided, and in words.
+RULES: dict[str, tuple[Rule, str]] = {
+    "accuracy differences are small; CNNWithResidual is the most accurate, FCN the least": (
+        more_accurate((RESIDUAL, "FCN"), (RESIDUAL, "SimpleCNN"), ("SimpleCNN", "FCN")),
+        BETTER,
+    ),
+    "FCN trains fastest, CNNWithResidual slowest": (
+        quicker("train_epoch_seconds", "an epoch", ("FCN", "SimpleCNN"), ("SimpleCNN", RESIDUAL)),
+        QUICKER,
+    ),
+    "CNNWithResidual processes a batch fastest, SimpleCNN slowest": (
+        quicker("inference_batch_seconds", "a batch", (RESIDUAL, "FCN"), ("FCN", "SimpleCNN")),
+        QUICKER,
+    ),
+    "CNNWithResidual trains most stably": (
+        steadier((RESIDUAL, "FCN"), (RESIDUAL, "SimpleCNN")),
+        "lower roughness of validation loss, Holm-adjusted",
+    ),
+    "overfitting starts after epoch 7 (FCN), 4 (SimpleCNN), 12 (CNNWithResidual)": (
+        overfits({"FCN": 7, "SimpleCNN": 4, RESIDUAL: 12}),
+        ONSET,
+    ),
+    "CIFARCNN trains fastest, the regularised residual net slowest": (
+        quicker("train_epoch_seconds", "an epoch", ("CIFARCNN", RESIDUAL), (RESIDUAL, REGULARIZED)),
+        QUICKER,
+    ),
+    "the residual net is more accurate than CIFARCNN": (more_accurate((RESIDUAL, "CIFARCNN")), BETTER),
+    "the regularised residual net is worse than the unregularised one": (
+        more_accurate((RESIDUAL, REGULARIZED)),
+        BETTER,
+    ),
+    "overfitting starts after epoch 9 (CIFARCNN), 4 (CNN), not at all (CNN-Regularized)": (
+        overfits({"CIFARCNN": 9, RESIDUAL: 4, REGULARIZED: None}),
+        ONSET,
+    ),
+    "cats and dogs (classes 3 and 5) are confused, less by the residual net; the regularised one confuses class 3 with "
+    "6 and 5": (cats_and_dogs, "confusion matrices, all seeds agreeing or an interval that spares 0"),
+    "gradients of CIFARCNN vanish towards iteration 6000, worst in fc1 and fc2": (
+        vanish("CIFARCNN"),
+        "first over last norm under 0.001 in the first epoch, interval over seeds",
+    ),
+}
+
+
+def examined(claims: Sequence[str], evidence: Evidence) -> list[list[str]]:
+    """A row for each claim: the claim, our verdict on it, the numbers, the rule. Raises KeyError for one without."""
+    rows = []
+    for claim in claims:
+        rule, in_words = RULES[claim]
+        findings = rule(evidence)
+        rows.append([claim, f"**{outcome(findings)}**", "; ".join(f.numbers for f in findings), in_words])
+    return rows

@@ -1,0 +1,30 @@
+"""The README's generated blocks: text between markers, replaced under a lock. Never loads torch."""
+
+import re
+from pathlib import Path
+
+from filelock import FileLock
+
+from utils.files import write_atomically
+
+
+def block_of(readme: str, name: str) -> str | None:
+    """The text between a README's markers for block `name`; None where they are missing."""
+    match = _block_pattern(name).search(readme)
+    return match and match[2]
+
+
+def update_block(path: Path, name: str, text: str) -> bool:
+    """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing."""
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
+        readme = path.read_text(encoding="utf-8") if path.exists() else ""
+        if block_of(readme, name) is None:
+            return False
+        updated = _block_pattern(name).sub(lambda match: f"{match[1]}\n{text}\n{match[3]}", readme)
+        if updated != readme:
+            write_atomically(path, updated.encode())
+        return True
+
+
+def _block_pattern(name: str) -> re.Pattern:
+    return re.compile(rf"(<!-- {name}: begin[^>]*-->)\n(.*?)\n?(<!-- {name}: end -->)", re.DOTALL)

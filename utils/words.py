@@ -1,0 +1,51 @@
+"""Numbers in words, and Markdown. Never loads torch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from utils.stats import Interval
+
+
+def percent(interval: Interval) -> str:
+    """Such as "98.12%", or "98.12% (97.99% to 98.25%)" where there is an interval."""
+    text = f"{interval.estimate:.2%}"
+    return text if np.isnan(interval.low) else f"{text} ({interval.low:.2%} to {interval.high:.2%})"
+
+
+def epochs_in_words(epochs: Sequence[int]) -> str:
+    """The median, and the range where there is one: "9", or "9, 8 to 10"."""
+    median, low, high = np.median(epochs), min(epochs), max(epochs)
+    return f"{median:g}" if low == high else f"{median:g}, {low} to {high}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {sentence}." for sentence in sentences)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def points(fraction: float) -> str:
+    """A fraction in points of percent, with a sign only if negative, never "-0.00"."""
+    return f"{100 * fraction:z.2f}"
+
+
+def points_with_bounds(interval: Interval) -> str:
+    if np.isnan(interval.low):
+        return f"{points(interval.estimate)} points (no interval: nothing varies)"
+    return f"{points(interval.estimate)} points ({points(interval.low)} to {points(interval.high)})"
+
+
+def p_in_words(p: float | None) -> str:
+    if p is None:
+        return "p undefined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
