@@ -30,7 +30,6 @@ from utils.download import default_data_dir
 from utils.environment import describe_environment
 from utils.experiment import Experiment, TrainConfig
 from utils.report import BUSY
-from utils.stats import relative_spread
 from utils.train import build_model, fit
 from utils.words import plural
 
@@ -177,7 +176,7 @@ def with_spread(values: Sequence[float], digits: int = 2) -> str:
 
 def busy(rounds: Mapping[str, Sequence[float]]) -> str:
     """A warning that names what differed too much between rounds; "" if nothing did."""
-    names = [name for name, values in rounds.items() if relative_spread(values) > BUSY]
+    names = [name for name, values in rounds.items() if np.ptp(values) > BUSY * np.median(values)]
     if not names:
         return ""
     return f"\nThe machine was busy: rounds differ by more than {BUSY:.0%} for {'; '.join(names)}."

@@ -20,7 +20,7 @@ from utils.verdicts import (
     stability_sentence,
     stability_verdicts,
 )
-from utils.words import plural
+from utils.words import epochs_in_words, plural
 
 CAT, DOG, FROG = 3, 5, 6  # CIFAR-10's classes
 
@@ -119,7 +119,7 @@ def overfits(epochs: Mapping[str, int | None]) -> Rule:
 def _onset(records: Sequence[RunRecord], model: str, claimed: int | None) -> Finding:
     onsets = [overfitting_onset(r.curve("val_loss"), r.curve("fit_loss")).epoch for r in records]
     found, n = [epoch for epoch in onsets if epoch is not None], len(records)
-    spread = f", epochs {min(found)} to {max(found)}" if found else ""
+    spread = f", epoch {epochs_in_words(found)}" if found else ""
     numbers = f"{model}: an onset in {len(found)} of {plural(n, 'seed')}{spread}"
     if n < FEWEST_SEEDS:
         return Finding(None, numbers)
