@@ -9,10 +9,9 @@ from sklearn.metrics import confusion_matrix
 from utils.experiment import Task
 from utils.flow import depth_verdict
 from utils.results import RunRecord, Runs, TimingRecord
-from utils.stats import mean_interval, overfitting_onset, ratio_interval
+from utils.stats import FEWEST_SEEDS, mean_interval, overfitting_onset, ratio_interval
 from utils.verdicts import (
     FASTER,
-    FEWEST_SEEDS,
     Verdict,
     accuracy_sentence,
     accuracy_verdicts,

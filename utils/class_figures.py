@@ -13,10 +13,9 @@ from sklearn.metrics import confusion_matrix
 
 from utils.canvas import new_figure, seed_count, signed
 from utils.results import RunRecord
-from utils.stats import mean_interval
+from utils.stats import FEWEST_SEEDS, mean_interval
 
 MISTAKES_A_ROW = 8
-FEWEST_SEEDS = 3  # for intervals that grey cells
 GREY = "#dddddd"
 
 

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.results import RunRecord
-from utils.stats import Interval, mean_interval
+from utils.stats import FEWEST_SEEDS, Interval, mean_interval
 
 BINS = 60  # about so many over a whole run
 QUANTILES = (0.1, 0.5, 0.9)
 SHORTCUT = "shortcut"  # modules of this name lie beside the main path
 VANISHING, EXPLODING = 1e-3, 1e3  # of the first layer's norm over the last's
-FEWEST_SEEDS = 3  # for a verdict
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+FEWEST_SEEDS = 3  # for any verdict over seeds
 # Differences this small, beside values of order one, are rounding.
 ROUNDING = 1e-12
 

@@ -17,11 +17,10 @@ from utils.comparisons import (
 from utils.experiment import Contrast
 from utils.flow import DepthVerdict
 from utils.results import RunRecord, Runs, TimingRecord
-from utils.stats import ratio_interval, roughness
+from utils.stats import FEWEST_SEEDS, ratio_interval, roughness
 from utils.words import p_in_words, plural, points, points_with_bounds
 
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
-FEWEST_SEEDS = 3  # for a verdict
 SEEDS_FOR_POWER = 5  # from here on the spread is known well enough to say what would have been found
 FASTER = 0.02  # a ratio of times counts only beyond 2%
 
