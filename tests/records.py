@@ -1,5 +1,6 @@
 """Made-up but realistic records for tests: seeded, with curves, an asymmetric confusion, mistakes and timings."""
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -79,6 +80,13 @@ def make_record(
         history=history,
         **outcome,
     )
+
+
+def wavy_record(model: str, seed: int, size: float) -> RunRecord:
+    """A run whose validation loss falls in waves of the relative `size`."""
+    random = np.random.default_rng([seed, len(model)])
+    history = [{"val_loss": float(np.exp(size * random.normal() - 0.1 * t))} for t in range(15)]
+    return dataclasses.replace(make_record(model, seed, test_total=100), history=history)
 
 
 def make_history(random: np.random.Generator, epochs: int, accuracy: float, overfits_from: int | None) -> list[dict]:

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from records import CIFAR_CLASSES, make_record, make_timing
+from records import CIFAR_CLASSES, make_record, make_timing, wavy_record
 
 from task_1_1_mnist import TASK as TASK_1_1
 from task_1_2_cifar import TASK as TASK_1_2
@@ -69,14 +69,9 @@ def test_a_batch_is_timed_by_inference():
 
 
 def test_steadiest():
-    def wavy(model, seed, size):
-        random = np.random.default_rng([seed, len(model)])
-        history = [{"val_loss": float(np.exp(size * random.normal() - 0.1 * t))} for t in range(15)]
-        return dataclasses.replace(make_record(model, seed, test_total=100), history=history)
-
     def runs(*sizes):
         return {
-            model: [wavy(model, seed, size) for seed in range(6)]
+            model: [wavy_record(model, seed, size) for seed in range(6)]
             for model, size in zip(("FCN", "SimpleCNN", RESIDUAL), sizes, strict=True)
         }
 

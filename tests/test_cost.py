@@ -17,20 +17,12 @@ from utils.cost import (
     seconds_per_step,
     timing_pass,
 )
-from utils.data import Splits, load_splits
-from utils.datasets import DIGITS
 from utils.device import Execution
 from utils.experiment import Experiment, TrainConfig
 from utils.timing import seconds_per_call
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Splits:
-    torch.set_num_threads(1)
-    return load_splits(DIGITS, tmp_path_factory.mktemp("data"))
 
 
 # Parameters and FLOPs

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from models import FCN, SimpleCNN
-from utils.data import Splits, load_splits, stratified_subset
+from utils.data import stratified_subset
 from utils.datasets import DIGITS
 from utils.device import Execution
 from utils.evaluate import confident_mistakes, loss_and_correct, predict
@@ -16,12 +16,6 @@ from utils.train import epoch_order, fit, make_optimizer, mean_over_examples, tr
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Splits:
-    torch.set_num_threads(1)
-    return load_splits(DIGITS, tmp_path_factory.mktemp("data"))
 
 
 def trained(model, data, seed=0, config=CONFIG):

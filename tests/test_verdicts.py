@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import make_record, make_timing
+from records import make_record, make_timing, wavy_record
 
 from utils.experiment import Contrast
 from utils.verdicts import (
@@ -109,12 +109,7 @@ def test_order_of_seeds_and_models_changes_nothing_and_a_name_only_itself():
 
 
 def test_steadier_is_the_smaller_roughness_told_as_a_ratio():
-    def wavy(model, seed, size):
-        random = np.random.default_rng([seed, len(model)])
-        history = [{"val_loss": float(np.exp(size * random.normal() - 0.1 * t))} for t in range(15)]
-        return dataclasses.replace(TEMPLATE, model=model, seed=seed, history=history)
-
-    runs = {"A": [wavy("A", s, 0.3) for s in range(6)], "BB": [wavy("BB", s, 0.03) for s in range(6)]}
+    runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.03) for s in range(6)]}
     (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
     sentence = stability_sentence(verdict)
     ratio = float(re.match(r"BB trains more steadily than A: (\d\.\d\d) of its roughness", sentence)[1])

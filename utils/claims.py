@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from utils.experiment import Task
 from utils.flow import depth_verdict
 from utils.results import RunRecord, Runs, TimingRecord
-from utils.stats import FEWEST_SEEDS, mean_interval, overfitting_onset, ratio_interval
+from utils.stats import FEWEST_SEEDS, mean_interval, ratio_interval
 from utils.verdicts import (
     FASTER,
     Verdict,
@@ -65,8 +64,8 @@ def ordered(
                     Finding(None, f"{first} and {second}: no runs of the same seed, or no planned contrast")
                 )
                 continue
-            higher = verdict.b if verdict.comparison.difference.estimate * sign > 0 else verdict.a
-            holds = higher == first if verdict.word == "better" else None
+            favoured = verdict.higher if sign > 0 else verdict.lower
+            holds = favoured == first if verdict.word == "better" else None
             findings.append(Finding(holds, sentence(verdict)))
         return findings
 
@@ -116,8 +115,7 @@ def overfits(epochs: Mapping[str, int | None]) -> Rule:
 
 
 def _onset(records: Sequence[RunRecord], model: str, claimed: int | None) -> Finding:
-    onsets = [overfitting_onset(r.curve("val_loss"), r.curve("fit_loss")).epoch for r in records]
-    found, n = [epoch for epoch in onsets if epoch is not None], len(records)
+    found, n = [record.onset.epoch for record in records if record.onset.epoch is not None], len(records)
     spread = f", epoch {epochs_in_words(found)}" if found else ""
     numbers = f"{model}: an onset in {len(found)} of {plural(n, 'seed')}{spread}"
     if n < FEWEST_SEEDS:
@@ -161,8 +159,7 @@ def _unanimous(count: int, n: int) -> bool | None:
 
 def _confusions(record: RunRecord) -> np.ndarray:
     """Counts of wrong predictions, true classes in rows."""
-    arrays = record.arrays
-    counts = confusion_matrix(arrays["test_labels"], arrays["test_predictions"], labels=range(len(record.class_names)))
+    counts = record.counts_by_class
     np.fill_diagonal(counts, 0)
     return counts
 

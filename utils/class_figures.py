@@ -9,7 +9,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, PowerNorm
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 
 from utils.canvas import new_figure, seed_count, signed
 from utils.results import RunRecord
@@ -29,12 +28,6 @@ def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-def counts_by_class(record: RunRecord) -> np.ndarray:
-    """Test images by true (rows) and predicted class (columns), shape (K, K)."""
-    classes = np.arange(len(record.class_names))
-    return confusion_matrix(record.arrays["test_labels"], record.arrays["test_predictions"], labels=classes)
-
-
 def shares_of_rows(counts: np.ndarray) -> np.ndarray:
     """Each cell as a fraction of its row; 0 in the row of a class without images."""
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -45,7 +38,7 @@ def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
 
     The colour follows the cube root of the share, since the errors of a good model would all look white otherwise.
     """
-    counts = sum(counts_by_class(record) for record in records)
+    counts = sum(record.counts_by_class for record in records)
     shares = shares_of_rows(counts)
     ax.imshow(shares, cmap="Blues", norm=PowerNorm(1 / 3, vmin=0, vmax=1))
     for (row, column), count in np.ndenumerate(counts):
@@ -93,7 +86,7 @@ def confusion_change(a_records: Sequence[RunRecord], b_records: Sequence[RunReco
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         raise ValueError(f"{a_records[0].model} and {b_records[0].model} have no seed in common")
-    changes = np.array([np.subtract(*(shares_of_rows(counts_by_class(runs[s])) for runs in (b, a))) for s in seeds])
+    changes = np.array([np.subtract(*(shares_of_rows(runs[s].counts_by_class) for runs in (b, a))) for s in seeds])
     unsure = np.zeros(changes.shape[1:], dtype=bool)
     if len(seeds) >= FEWEST_SEEDS:
         for cell in np.ndindex(unsure.shape):

@@ -11,7 +11,7 @@ from matplotlib.transforms import offset_copy
 
 from utils.canvas import LineStyle, Styles, seed_count, signed
 from utils.results import RunRecord, Runs
-from utils.stats import Interval, mean_interval, overfitting_onset
+from utils.stats import Interval, mean_interval
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
@@ -81,7 +81,7 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
 
 def onset_epochs(records: Sequence[RunRecord]) -> tuple[list[int], str]:
     """The epochs from which seeds overfit, of those that do, and the same in words."""
-    onsets = [overfitting_onset(record.curve("val_loss"), record.curve("fit_loss")) for record in records]
+    onsets = [record.onset for record in records]
     epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
     if not epochs:
         return [], onsets[0].reason

@@ -13,7 +13,6 @@ from utils.stats import (
     Interval,
     accuracy_plateau,
     mean_interval,
-    overfitting_onset,
     ratio_interval,
     relative_spread,
     roughness,
@@ -193,7 +192,7 @@ def _sentence_on_training(runs: Runs) -> str:
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     """Where a model's runs overfit, such as "overfits from epoch 9 (3 of 3 seeds, 8 to 10)"."""
-    onsets = [overfitting_onset(r.curve("val_loss"), r.curve("fit_loss")) for r in records]
+    onsets = [record.onset for record in records]
     epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
     if not epochs:
         return onsets[0].reason

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from utils.files import sha256, write_atomically
+from utils.stats import Onset, overfitting_onset
 
 SCHEMA_VERSION = 1
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
@@ -87,6 +89,17 @@ class RunRecord:
     def curve(self, metric: str) -> np.ndarray:
         """`metric` over the epochs, shape (epochs,); a value that wasn't finite is NaN."""
         return np.array([epoch[metric] for epoch in self.history], dtype=float)
+
+    @property
+    def counts_by_class(self) -> np.ndarray:
+        """Test images by true (rows) and predicted class (columns), shape (K, K), of the final weights."""
+        classes = np.arange(len(self.class_names))
+        return confusion_matrix(self.arrays["test_labels"], self.arrays["test_predictions"], labels=classes)
+
+    @property
+    def onset(self) -> Onset:
+        """From which epoch the run overfits, if it does."""
+        return overfitting_onset(self.curve("val_loss"), self.curve("fit_loss"))
 
 
 Runs = Mapping[str, Sequence[RunRecord]]  # each model's finished records, in the order of display

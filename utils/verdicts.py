@@ -47,11 +47,16 @@ class Verdict:
     @property
     def in_short(self) -> str:
         """The word, with the better one's name."""
-        return f"{self.winner} better" if self.word == "better" else self.word
+        return f"{self.higher} better" if self.word == "better" else self.word
 
     @property
-    def winner(self) -> str:
+    def higher(self) -> str:
+        """The model with the higher mean."""
         return self.b if self.comparison.difference.estimate > 0 else self.a
+
+    @property
+    def lower(self) -> str:
+        return self.a if self.higher == self.b else self.b
 
 
 def judge(
@@ -115,15 +120,14 @@ def accuracy_sentence(verdict: Verdict) -> str:
     numbers = f"interval {points(difference.low)} to {points(difference.high)}; {n}; Holm-adjusted {p_in_words(v.p)}"
     inside = f"the 90% interval lies within the margin of {points(v.margin)} points"
     if v.word == "better":
-        winner, loser = (v.b, v.a) if difference.estimate > 0 else (v.a, v.b)
         low, high = sorted(abs(bound) for bound in (difference.low, difference.high))
         covers = difference.low <= 0 <= difference.high
         bounds = (
             f"{points(difference.low)} to {points(difference.high)}" if covers else f"{points(low)} to {points(high)}"
         )
         return (
-            f"{winner} is better than {loser} by {points(abs(difference.estimate))} points (interval {bounds}; {n}; "
-            f"Holm-adjusted {p_in_words(v.p)})"
+            f"{v.higher} is better than {v.lower} by {points(abs(difference.estimate))} points (interval {bounds}; "
+            f"{n}; Holm-adjusted {p_in_words(v.p)})"
             + (": the interval covers 0, and the adjusted p decides" if covers else "")
             + (f"; {inside}, so the difference is small" if v.within else "")
         )
@@ -160,12 +164,11 @@ def stability_sentence(verdict: Verdict) -> str:
     v, difference, n = verdict, verdict.comparison.difference, plural(len(verdict.seeds), "seed")
     ratio, low, high = np.exp([difference.estimate, difference.low, difference.high])
     if v.word == "better":
-        winner, loser = (v.b, v.a) if difference.estimate < 0 else (v.a, v.b)
-        if winner == v.a:
+        if v.lower == v.a:
             ratio, low, high = 1 / ratio, 1 / high, 1 / low
         return (
-            f"{winner} trains more steadily than {loser}: {ratio:.2f} of its roughness ({low:.2f} to {high:.2f}; {n}; "
-            f"Holm-adjusted {p_in_words(v.p)})"
+            f"{v.lower} trains more steadily than {v.higher}: {ratio:.2f} of its roughness ({low:.2f} to {high:.2f}; "
+            f"{n}; Holm-adjusted {p_in_words(v.p)})"
         )
     if v.word == "not distinguished":
         return (
