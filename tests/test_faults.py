@@ -109,12 +109,14 @@ def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, c
 
 
 SCRIPT = """
+import signal
 from functools import partial
 from models import FCN
 from utils.cli import main
 from utils.experiment import Experiment, Task, TrainConfig
 recipe = TrainConfig(epochs=1, batch_size=64, optimizer="sgd", learning_rate=0.05)
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: jobs in the background ignore it
     main(Task("tiny", "mnist", [Experiment(name, partial(FCN), recipe) for name in "AB"]))
 """
 
