@@ -1,6 +1,7 @@
 """Task 1.2: a fully connected net, a plain CNN and a residual CNN without and with regularisation on CIFAR-10.
 
 python task_1_2_cifar.py            # trains on CIFAR-10, writes plots/task_1_2 and the README's results
+python task_1_2_cifar.py --ablation # the residual net with each regulariser alone, and with all, as well
 python task_1_2_cifar.py --smoke    # the whole pipeline in under a minute on generated images
 """
 
@@ -22,6 +23,17 @@ EXPERIMENTS = [
     ),
 ]
 
+ABLATION = [
+    Experiment("CNNWithResidual-Dropout", partial(CNNWithResidual, dropout=0.5), RECIPE),
+    Experiment("CNNWithResidual-WeightDecay", partial(CNNWithResidual), replace(RECIPE, weight_decay=0.01)),
+    Experiment("CNNWithResidual-Augmented", partial(CNNWithResidual), replace(RECIPE, augmentation=True)),
+    Experiment(
+        "CNNWithResidual-AllThree",
+        partial(CNNWithResidual, dropout=0.5),
+        replace(RECIPE, weight_decay=0.01, augmentation=True),
+    ),
+]
+
 TASK = Task(
     "task_1_2",
     dataset="cifar10",
@@ -32,6 +44,7 @@ TASK = Task(
         Contrast("CNNWithResidual", "CNNWithResidual-Regularized", differs=("dropout", "weight_decay")),
     ],
     equivalence_margin=0.005,
+    ablation=ABLATION,
 )
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from utils.device import Execution, physical_cores
 from utils.download import default_data_dir
 from utils.environment import describe_environment
 from utils.experiment import Experiment, TrainConfig
-from utils.report import BUSY
+from utils.tables import BUSY
 from utils.train import build_model, fit
 from utils.words import plural
 

@@ -63,7 +63,7 @@ def blocks_of_steps(case: Case, data: Splits, execution: Execution, stack: ExitS
         read = stack.enter_context(recorder(model, optimizer))
 
         def run() -> None:
-            train_one_epoch(model, optimizer, data.train, order, config.batch_size, execution)
+            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order), execution)
             read()
 
         return run

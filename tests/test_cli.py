@@ -136,6 +136,6 @@ def test_the_committed_readme_is_the_one_that_the_records_give():
     folder = folder / (folder / "shown_kind.txt").read_text().strip()
     runs, left_out = read_runs(folder, "task_1_1", declared)
     report, timing = outputs.original_report("task_1_1"), read_timing(folder, list(runs))
-    text = results_text(runs, left_out, timing, *report, "plots/task_1_1/", task_1_1_mnist.TASK)
+    text = results_text(runs, {}, left_out, timing, *report, "plots/task_1_1/", task_1_1_mnist.TASK)
     assert list(runs) == list(declared)
     assert block_of((plan.CHECKOUT / "README.md").read_text(encoding="utf-8"), "task_1_1") == text

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data_files import random_arrays, spec_of, tiny_mnist
+from data_files import random_arrays, spec_of, tiny_cifar10, tiny_mnist
 
 from utils.datasets import CIFAR10, DATASETS, MNIST, DataError, check_arrays
 
@@ -49,6 +49,22 @@ def test_wrong_arrays_are_named(name, change, message):
     check_arrays(spec, arrays)
     with pytest.raises(DataError, match=message):
         check_arrays(spec, changed(arrays, name, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a ^ (np.arange(a.size) == 4000).reshape(a.shape), "train_images has the SHA-256"),
+        (lambda a: a[..., 0], r"train_images is uint8 of shape \(10, 32, 32\), not uint8 of shape \(10, 32, 32, 3\)"),
+        (lambda a: a[..., ::-1], "train_images has the SHA-256"),
+    ],
+    ids=["one altered pixel", "grey images", "BGR"],
+)
+def test_wrong_cifar10_images_are_named(change, message):
+    spec, arrays = tiny_cifar10()
+    check_arrays(spec, arrays)
+    with pytest.raises(DataError, match=f"cifar10: {message}"):
+        check_arrays(spec, changed(arrays, "train_images", change))
 
 
 def test_missing_and_empty_arrays_are_named():

@@ -49,3 +49,5 @@ def test_no_file_format_that_can_run_code():
     for path in [*UTILS, *(CHECKOUT / "models").glob("*.py")]:
         for forbidden in ("torch" + ".save", "torch" + ".load", "allow" + "_pickle"):
             assert forbidden not in path.read_text(), (path, forbidden)
+        # but for CIFAR-10's checksummed batches, which have an unpickler of their own
+        assert "pickle." not in path.read_text() or path.stem == "formats"

@@ -14,9 +14,10 @@ from models import FCN
 from utils import figures, plots
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.readme import block_of, update_block
-from utils.report import overfitting_sentence, results_text
+from utils.report import results_text
 from utils.results import read_runs, write_record
 from utils.stats import Interval
+from utils.verdicts import overfitting_sentence
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
 ONE_SEED = "One seed shows no spread: it can't say which model is more accurate"
@@ -40,7 +41,7 @@ def make_runs(seeds, models=MODELS, **options):
 
 
 def text_of(runs, left_out=(), timing=None, original=None, pictures=""):
-    return results_text(runs, left_out, timing, original or {}, [], pictures, TASK)
+    return results_text(runs, {}, left_out, timing, original or {}, [], pictures, TASK)
 
 
 def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:

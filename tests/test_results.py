@@ -23,6 +23,7 @@ from utils.results import (
     read_record,
     read_runs,
     read_timing,
+    reproduction,
     to_json,
     write_record,
     write_timing,
@@ -166,7 +167,7 @@ def test_no_code_in_a_record_is_run(tmp_path):
 
 
 def fail_at_write(monkeypatch, number):
-    """The disk is full at the `number`th file, counted from 1."""
+    """The disk is full at the `number`th file or folder that is flushed, counted from 1."""
     files, fsync = [], os.fsync
 
     def full(handle):
@@ -178,23 +179,37 @@ def fail_at_write(monkeypatch, number):
     monkeypatch.setattr(os, "fsync", full)
 
 
-def test_a_full_disk_leaves_a_pair_whole_or_named_and_no_temporary_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_full_disk_leaves_the_older_pair_whole_and_no_temporary_file(tmp_path, monkeypatch, number):
     old, new = make_record(accuracy=0.9), make_record(accuracy=0.98)
     write_record(tmp_path, old)
-    fail_at_write(monkeypatch, 1)
+    fail_at_write(monkeypatch, number)
     with pytest.raises(OSError, match="No space"):
         write_record(tmp_path, new)
     assert read_record(tmp_path / "FCN-seed0.json") == old
-    fail_at_write(monkeypatch, 2)
-    with pytest.raises(OSError, match="No space"):
-        write_record(tmp_path, new)
-    with pytest.raises(RecordError, match="SHA-256"):  # never old numbers beside new predictions
-        read_record(tmp_path / "FCN-seed0.json")
     assert sorted(os.listdir(tmp_path)) == ["FCN-seed0.json", "FCN-seed0.npz"]
-    fail_at_write(monkeypatch, 2)
+    fail_at_write(monkeypatch, number)
     with pytest.raises(OSError, match="No space"):
         write_record(tmp_path / "new", new)
-    assert read_runs(tmp_path / "new", "task_1_1", DECLARED) == ({}, [])  # arrays alone are no record yet
+    assert os.listdir(tmp_path / "new") == []
+
+
+def test_killed_between_its_two_files_a_pair_is_named_and_not_read(tmp_path, monkeypatch):
+    write_record(tmp_path, make_record(accuracy=0.9))
+    replace, names = os.replace, []
+
+    def killed(source, target):
+        names.append(target.name)
+        if len(names) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_record(tmp_path, make_record(accuracy=0.98))
+    assert names == ["FCN-seed0.npz", "FCN-seed0.json"]
+    with pytest.raises(RecordError, match="SHA-256"):  # never old numbers beside new predictions
+        read_record(tmp_path / "FCN-seed0.json")
 
 
 def test_publishing_says_what_it_changed(tmp_path):
@@ -203,11 +218,35 @@ def test_publishing_says_what_it_changed(tmp_path):
     assert publish(tmp_path, diverged) == "FCN-seed0 added (diverged)"
     assert publish(tmp_path, first) == "FCN-seed0 added (finished)"
     change = f"{first.test_correct / 2000:.2%} -> {second.test_correct / 2000:.2%}"
-    assert publish(tmp_path, second) == f"FCN-seed0 replaced: test accuracy {change}"
+    assert publish(tmp_path, second).startswith(f"FCN-seed0 replaced: test accuracy {change}, not reproduced (")
     assert publish(tmp_path, diverged) == "FCN-seed0 diverged; the older record stays"
     cut("FCN-seed0.json")(tmp_path)
     publish(tmp_path, first)
     assert read_record(tmp_path / "FCN-seed0.json") == first
+
+
+def repeated(record, *, loss=0.0, changed_predictions=0):
+    """The same run once more, with other times, its last validation loss and some predictions changed."""
+    history = [dict(epoch, train_seconds=9.9) for epoch in record.history]
+    history[-1]["val_loss"] += loss
+    predictions = record.arrays["test_predictions"].copy()
+    predictions[:changed_predictions] = (predictions[:changed_predictions] + 1) % 10
+    arrays = record.arrays | {"test_predictions": predictions}
+    return dataclasses.replace(record, history=history, arrays=arrays)
+
+
+def test_a_replaced_record_says_how_far_it_was_reproduced(tmp_path):
+    record = make_record()
+    assert reproduction(record, repeated(record)) == "history and predictions reproduced exactly"
+    told = reproduction(record, repeated(record, loss=4e-4, changed_predictions=3))
+    assert told == ("closely reproduced (history differs by up to 0.0004, the predictions of 3 test images differ)")
+    assert reproduction(record, repeated(record, changed_predictions=1)).startswith("closely reproduced (")
+    assert reproduction(record, repeated(record, loss=0.1)).startswith("not reproduced (history differs by up to 0.1,")
+    assert "other numbers of epochs" in reproduction(record, make_record(epochs=3))
+    assert "other numbers of epochs" in reproduction(record, make_record(test_total=100))
+    assert reproduction(record, dataclasses.replace(record, config_hash="other")) == "by another recipe"
+    publish(tmp_path, record)
+    assert publish(tmp_path, repeated(record)).endswith(", history and predictions reproduced exactly")
 
 
 def test_dropping_takes_records_and_times_and_nothing_else(tmp_path):

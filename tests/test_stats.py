@@ -13,6 +13,7 @@ from utils.stats import (
     accuracy_plateau,
     mean_interval,
     overfitting_onset,
+    prediction_interval,
     ratio_interval,
     relative_spread,
     roughness,
@@ -40,6 +41,17 @@ def test_mean_interval_by_hand():
     # mean 3, sd sqrt(2.5), t(4) at 97.5% from a printed table: 2.776
     interval = mean_interval([1, 2, 3, 4, 5])
     assert interval.high - interval.estimate == pytest.approx(2.776 * math.sqrt(2.5 / 5), rel=1e-3)
+
+
+def test_prediction_interval_by_hand_and_by_simulation():
+    # mean 3, sd sqrt(2.5), t(4) at 97.5% from a printed table: 2.776
+    interval = prediction_interval([1, 2, 3, 4, 5])
+    assert interval.high - 3 == 3 - interval.low == pytest.approx(2.776 * math.sqrt(2.5 * (1 + 1 / 5)), rel=1e-3)
+    values = np.random.default_rng(0).normal(0.8, 0.01, (4000, 4))
+    intervals = np.array([[i.low, i.high] for i in (prediction_interval(row[:3]) for row in values)])
+    covered = np.mean((intervals[:, 0] <= values[:, 3]) & (values[:, 3] <= intervals[:, 1]))
+    assert 0.94 < covered < 0.96
+    assert math.isnan(prediction_interval([0.9]).low)
 
 
 # 0.1 + 0.2 is not 0.3 in floating point: values that are equal but for rounding have no interval either.

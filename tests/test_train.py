@@ -1,18 +1,20 @@
 """The training loop on embedded data: what it records, that it repeats, and how it ends when numbers run away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from models import FCN, SimpleCNN
-from utils.data import stratified_subset
+from models import FCN, CNNWithResidual, SimpleCNN
+from utils.data import batch_sizes, stratified_subset
 from utils.datasets import DIGITS
 from utils.device import Execution
 from utils.evaluate import confident_mistakes, loss_and_correct, predict
 from utils.experiment import TrainConfig
 from utils.gradients import GradientFlow
-from utils.train import epoch_order, fit, make_optimizer, mean_over_examples, train_one_epoch
+from utils.train import epoch_order, fit, make_optimizer, train_one_epoch
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
@@ -56,14 +58,51 @@ def test_epoch_order_is_a_permutation_of_its_own_for_each_seed_and_epoch():
     assert len(set(orders)) == 4 and all(sorted(order) == list(range(50)) for order in orders)
 
 
-def test_mean_loss_with_a_smaller_last_batch_equals_the_loss_at_once():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(10_000, 10, generator=generator) * 3
-    labels = torch.randint(0, 10, (10_000,), generator=generator)
-    losses = [F.cross_entropy(a, b) for a, b in zip(logits.split(768), labels.split(768), strict=True)]
-    mean = mean_over_examples(torch.stack(losses).numpy(), 10_000, 768)
-    assert mean == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-6)
-    assert mean != pytest.approx(torch.stack(losses).mean().item(), rel=1e-6)
+def test_the_training_loss_is_a_mean_over_examples_whatever_the_size_of_the_last_batch(data):
+    net = FCN(image_shape=data.image_shape, num_classes=10, dropout=0.0)
+    logits = predict(net, data.train, EXECUTION)
+    result = fit(net, TrainConfig(1, 1100, "sgd", 1e-30), 0, data, EXECUTION)  # as good as untrained
+    entry, rest = result.history[0], len(data.train) - 1100
+    assert entry["train_loss"] == pytest.approx(F.cross_entropy(logits.double(), data.train.labels).item(), rel=1e-6)
+    assert entry["train_accuracy"] == pytest.approx(loss_and_correct(logits, data.train.labels)[1] / len(data.train))
+    order = epoch_order(len(data.train), 0, 1)
+    of_batches = [F.cross_entropy(logits[rows], data.train.labels[rows]) for rows in order.split([1100, rest])]
+    assert entry["train_loss"] != pytest.approx(torch.stack(of_batches).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("examples", "sizes"), [(6, [3, 3]), (7, [3, 4]), (8, [3, 3, 2]), (4, [4]), (3, [3]), (1, [1]), (2, [2])]
+)
+def test_a_last_batch_of_one_joins_the_one_before(data, examples, sizes):
+    assert batch_sizes(examples, 3) == sizes and batch_sizes(examples, 1) == [1] * examples
+    order = torch.arange(examples).flip(0) + 5
+    batches = list(data.train.batches(3, order))
+    assert [len(images) for images, _ in batches] == [len(labels) for _, labels in batches] == sizes
+    assert torch.equal(torch.cat([labels for _, labels in batches]), data.train.labels[order])
+
+
+def test_batch_normalisation_meets_no_batch_of_one(data):
+    """Its last maps are 1 x 1 here: a single image has no variance, and PyTorch refuses it."""
+    net = CNNWithResidual(image_shape=data.image_shape, num_classes=10, widths=(4,) * 4)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        net.train()(torch.zeros(1, *data.image_shape))
+    few = replace(data, train=data.train.take(np.arange(129)))
+    result = fit(net, TrainConfig(1, 64, "sgd", 0.01), 0, few, EXECUTION)
+    assert result.diverged_at is None and len(result.gradient_flow["norms"]) == 2
+
+
+def test_an_all_zero_gradient_is_recorded_as_zero_and_trains_on(data):
+    net = FCN(image_shape=data.image_shape, num_classes=10)
+    for name, parameter in net.named_parameters():
+        if name.startswith("1."):
+            parameter.register_hook(torch.zeros_like)
+    before = net[1].weight.detach().clone()
+    result = fit(net, CONFIG, 0, data, EXECUTION)
+    flow, names = result.gradient_flow, result.gradient_flow["weight_names"].tolist()
+    first = names.index("1.weight")
+    assert result.diverged_at is None and torch.equal(net[1].weight, before)
+    assert not flow["norms"][:, first].any() and not flow["update_ratios"][:, first].any()
+    assert (np.delete(flow["norms"], first, axis=1) > 0).all()
 
 
 def test_a_run_that_is_not_finite_ends_and_names_the_step(data):
@@ -101,12 +140,12 @@ def test_splits_are_disjoint_and_hold_every_class(data):
 
 
 def test_batches_are_normalised_and_keep_images_and_labels_together(data):
-    order = torch.tensor([5, 3, 8])
-    (images, labels), (last, _) = data.train.batches(2, order)
-    assert images.shape == (2, 1, 8, 8) and len(last) == 1
-    expected = (data.train.images[order[:2], ..., 0] / 255.0 - DIGITS.mean[0]) / DIGITS.std[0]
+    order = torch.tensor([5, 3, 8, 9, 1])
+    (images, labels), (last, _) = data.train.batches(3, order)
+    assert images.shape == (3, 1, 8, 8) and len(last) == 2
+    expected = (data.train.images[order[:3], ..., 0] / 255.0 - DIGITS.mean[0]) / DIGITS.std[0]
     torch.testing.assert_close(images[:, 0], expected)
-    assert torch.equal(labels, data.train.labels[order[:2]])
+    assert torch.equal(labels, data.train.labels[order[:3]])
 
 
 def test_confident_mistakes_are_wrong_and_sorted(data):
@@ -133,9 +172,9 @@ def test_gradient_flow_equals_the_gradients_themselves(data, optimizer):
 
     hook = chosen.register_step_pre_hook(keep)
     with GradientFlow(net, chosen, steps=2) as flow:
-        train_one_epoch(net, chosen, data.train, torch.arange(64), 64, EXECUTION)
+        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64)), EXECUTION)
         after = [w.detach().clone() for w in weights]
-        train_one_epoch(net, chosen, data.train, torch.arange(64, 128), 64, EXECUTION)  # a different batch
+        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64, 128)), EXECUTION)  # a different batch
         arrays = flow.read()
     hook.remove()
     np.testing.assert_allclose(arrays["norms"], expected, rtol=1e-5)
@@ -149,5 +188,5 @@ def test_gradient_flow_leaves_no_hook_behind(data):
     optimizer = make_optimizer(net, CONFIG)
     with pytest.raises(RuntimeError, match="inside"), GradientFlow(net, optimizer, steps=1) as flow:
         raise RuntimeError("inside")
-    train_one_epoch(net, optimizer, data.train, torch.arange(64), 64, EXECUTION)
+    train_one_epoch(net, optimizer, data.train.batches(64, torch.arange(64)), EXECUTION)
     assert flow.step == 0 and not flow.norms.any()

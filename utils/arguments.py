@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.device import DEVICES
 from utils.download import default_data_dir
 from utils.environment import CHECKOUT
-from utils.experiment import Experiment, Task
+from utils.experiment import PROTOCOLS, Experiment, Task
 
 SMOKE_EPOCHS = 3
 # Options that override a field of the recipe for all models.
@@ -57,8 +57,9 @@ def finite(minimum: float, *, exclusive: bool = False, below: float = math.inf):
 
 
 def parser_for(task: Task) -> argparse.ArgumentParser:
-    names = [experiment.name for experiment in task.experiments]
-    parser = argparse.ArgumentParser(description=f"Compare {', '.join(names)} on {task.dataset}.", allow_abbrev=False)
+    compared = ", ".join(experiment.name for experiment in task.experiments)
+    parser = argparse.ArgumentParser(description=f"Compare {compared} on {task.dataset}.", allow_abbrev=False)
+    names = [experiment.name for experiment in (*task.experiments, *task.ablation)]
 
     recipe = parser.add_argument_group("recipe (a value other than the recipe's own makes the run a quick look)")
     recipe.add_argument("--epochs", type=at_least(1), metavar="N")
@@ -70,7 +71,18 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     recipe.add_argument("--smoke", action="store_true", help="the whole pipeline on small embedded data: a quick look")
 
     what = parser.add_argument_group("what to run")
-    what.add_argument("--models", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}; default: all")
+    which = f"of {', '.join(names)}; default: {compared}"
+    what.add_argument("--models", nargs="+", choices=names, metavar="NAME", help=which)
+    if task.ablation:
+        added = ", ".join(experiment.name for experiment in task.ablation)
+        what.add_argument("--ablation", action="store_true", help=f"all of these and {added}")
+    parser.set_defaults(ablation=False)
+    what.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="holdout",
+        help="original: train on all training images and validate on the test set, as the original report did",
+    )
     seeds = what.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", nargs="+", type=at_least(0), metavar="K", help="default: 0")
     seeds.add_argument("--num-seeds", type=at_least(1), metavar="N", help="the first N seeds")
@@ -116,6 +128,13 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --time-only: times all models of the task, so not allowed with --models")
     if options.momentum is not None and any(e.config.optimizer != "sgd" for e in task.experiments):
         parser.error("argument --momentum: this task trains with Adam, which has none")
+    compared = {experiment.name for experiment in task.experiments}
+    if options.ablation and options.models:
+        parser.error("argument --ablation: adds to all models of the task, so not allowed with --models")
+    if options.protocol == "original" and (options.ablation or not compared.issuperset(options.models or ())):
+        parser.error(f"argument --protocol: original has no ablation; choose from {', '.join(sorted(compared))}")
+    if options.protocol == "original" and options.time_only:
+        parser.error("argument --time-only: not allowed with --protocol original, whose models cost the same")
     for folder in (options.output_dir, options.runs_dir, options.data_dir):
         for path in (folder, *folder.absolute().parents) if folder else ():
             if path.exists() and not path.is_dir():
@@ -125,12 +144,15 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
 
 def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experiment]:
     """The experiments to run, the options' overrides applied to their recipes."""
+    every = (*task.experiments, *task.ablation)
+    default = every if options.ablation else task.experiments
+    names = options.models or [experiment.name for experiment in default]
     given = {field: getattr(options, option) for option, field in OVERRIDES.items()}
     changes = {field: value for field, value in given.items() if value is not None}
     if options.smoke:
         changes.setdefault("epochs", SMOKE_EPOCHS)
     return [
         dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, **changes))
-        for experiment in task.experiments
-        if not options.models or experiment.name in options.models
+        for experiment in every
+        if experiment.name in names
     ]

@@ -1,6 +1,7 @@
 """One cell of a comparison: train a model with one seed, predict the test set, save what came out."""
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from safetensors.torch import save
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
-from utils.cost import flops_per_image
+from utils.checkpoint import Checkpoints
+from utils.cost import flops_per_image, parameter_shapes
 from utils.data import Splits, load_splits
 from utils.datasets import DatasetSpec
 from utils.device import Execution
 from utils.evaluate import confident_mistakes, loss_and_correct, predict
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
-from utils.files import write_atomically
+from utils.files import sha256, write_atomically
 from utils.flow import thin
 from utils.results import RecordError, RunRecord, publish, read_record
 from utils.train import Fit, build_model, fit
@@ -44,8 +46,24 @@ class CellJob:
 
     def load(self) -> Splits:
         """The data on the job's device; from the cache, unless the data folder can't be written."""
-        limit = self.experiment.config.limit
-        return load_splits(self.spec, self.data_dir, self.download, limit).to(self.execution.device)
+        config = self.experiment.config
+        splits = load_splits(self.spec, self.data_dir, self.download, config.limit, config.protocol)
+        return splits.to(self.execution.device)
+
+    @property
+    def bytes_needed(self) -> int:
+        """At most, on the disk: up to three checkpoints (weights, best weights, two optimiser tensors), the weights
+        and the best weights, four bytes each number, and some for the rest."""
+        shapes = parameter_shapes(self.experiment, self.image_shape, len(self.spec.class_names))
+        return 4 * (3 * 4 + 2) * sum(map(math.prod, shapes.values())) + 2**24
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The cell's checkpoints, and all that a run that goes on from one must have in common with it."""
+        made_by = {name: self.environment[name] for name in ("source_hash", "device", "precision", "threads", "torch")}
+        data = sha256(repr(sorted(self.spec.arrays.items())).encode())[:12]
+        identity = {"config_hash": self.config_hash, "seed": self.seed, "data": data, **made_by}
+        return Checkpoints(self.folder, identity)
 
     def finished_record(self) -> RunRecord | None:
         """The record that this cell left in its folder, if it finished there."""
@@ -59,8 +77,8 @@ class CellJob:
 def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> RunRecord:
     """Train, predict, save. An error ends this cell only: its record then says what happened.
 
-    The job's folder receives the record, `final.safetensors`, `best.safetensors` (each a plain state dict) and
-    `gradient_flow.npz`, the gradient flow of every step.
+    Goes on from the job's last checkpoint, if there is one. The job's folder receives the record, `final.safetensors`,
+    `best.safetensors` (each a plain state dict) and `gradient_flow.npz`, the gradient flow of every step.
     """
     history: list[dict] = []
 
@@ -75,7 +93,7 @@ def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> Ru
             "flops_per_image": flops_per_image(model, data.image_shape),
         }
         model = job.execution.place(model)
-        result = fit(model, job.experiment.config, job.seed, data, job.execution, keep)
+        result = fit(model, job.experiment.config, job.seed, data, job.execution, keep, job.checkpoints)
         if result.diverged_at is None:
             outcome = {"status": "finished", **_predict_and_save(job, model, data, result)}
         else:
@@ -83,7 +101,12 @@ def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> Ru
         record = _record(job, history, **facts, **outcome)
     except Exception as error:  # whatever it was, the other cells go on
         record = failed_record(job, f"{type(error).__name__}: {error}", history)
-    publish(job.folder, record)
+    try:
+        publish(job.folder, record)
+        if record.status == "finished":
+            job.checkpoints.prune(keep=1)
+    except OSError as error:
+        return failed_record(job, f"could not be kept: {error}", history)
     return record
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import NoReturn
 
 from utils.arguments import parse
 from utils.cells import CellJob
+from utils.checkpoint import CheckpointError
 from utils.cost import choose_precision, seconds_per_step, timing_pass
 from utils.data import Splits, load_splits
 from utils.datasets import DataError
@@ -25,7 +27,8 @@ from utils.distributed import run_in_turn, run_side_by_side
 from utils.environment import describe_environment, source_hash
 from utils.experiment import Task
 from utils.files import write_atomically
-from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown_kind
+from utils.locks import FolderInUse, sole_writer
+from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown, shown_kind
 from utils.plan import Plan, make_plan
 from utils.progress import Progress
 from utils.results import RunRecord, drop_records, publish, read_timing, to_json, write_timing
@@ -46,8 +49,9 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         plan = make_plan(task, options)
         if options.replot:
             kind = shown_kind(plan, options.kind)
-            if not draw(plan, kind):
-                raise ValueError(f"{plan.records(kind)}: no record that counts")
+            with sole_writer(plan.output):
+                if not draw(plan, kind):
+                    raise ValueError(f"{plan.records(kind)}: no record that counts")
             print(closing_lines(plan, []))
             return 0
         processes, execution = choose_execution(plan, options)
@@ -55,7 +59,11 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        return train_and_draw(plan, options, processes, execution)
+        with sole_writer(plan.output, options.runs_dir / plan.task.name):
+            return train_and_draw(plan, options, processes, execution)
+    except (FolderInUse, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -68,7 +76,8 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
 def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, execution: Execution) -> int:
     started = time.monotonic()
     execution.prepare_process()
-    data = load_splits(plan.spec, options.data_dir, not options.no_download, options.limit).to(execution.device)
+    data = load_splits(plan.spec, options.data_dir, not options.no_download, options.limit, plan.task.protocol)
+    data = data.to(execution.device)
     precision = options.precision
     if precision == "auto":
         precision = remembered_precision(plan, options.runs_dir, data, execution)
@@ -156,6 +165,9 @@ def train(
     execution, folder = jobs[0].execution, plan.records(jobs[0].execution.kind)
     done = [record for job in jobs if options.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    for job in waiting:
+        prepare_checkpoints(job, options.resume)
+    check_disk_space(waiting, options.runs_dir)
     seconds = estimate(waiting, data, execution)
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
     say(options, plan_in_words(plan, jobs, waiting, processes, seconds))
@@ -177,11 +189,18 @@ def train(
                         for earlier in published:
                             publish(folder, earlier)
                         drop = False
-                    progress.say(publish(folder, record))
+                    try:
+                        progress.say(publish(folder, record))
+                    except OSError as error:  # a full disk: its cell has failed, the others go on
+                        record = replace(record, status="failed", message=str(error))
+                        progress.say(f"{record.stem} could not be kept: {error}")
                     published.append(record)
                     awaited[record.model] -= 1
                     if awaited[record.model] == 0:
-                        draw(plan, execution.kind)
+                        try:
+                            draw(plan, execution.kind)
+                        except OSError as error:
+                            progress.say(f"not drawn: {error}")
         except BaseException:  # also an interruption: what had finished is drawn
             if published:
                 draw(plan, execution.kind)
@@ -196,6 +215,37 @@ def reusable(job: CellJob) -> RunRecord | None:
         print(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None
     return record
+
+
+def check_disk_space(jobs: Sequence[CellJob], folder: Path) -> None:
+    """Raise OSError unless what `jobs` may need at most is free where `folder` lies or will lie."""
+    needed = sum(job.bytes_needed for job in jobs)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise OSError(
+            f"{there}: {free / 2**20:,.0f} MiB are free, and this run may need {needed / 2**20:,.0f}; make room, or "
+            "choose another --runs-dir"
+        )
+
+
+def prepare_checkpoints(job: CellJob, resume: bool) -> None:
+    """Delete checkpoints that the cell is not to go on from: without `resume`, or of code that has changed since.
+
+    Raises CheckpointError, naming what differs, for one that another machine or other options have made.
+    """
+    differences = job.checkpoints.differences()
+    if not resume:
+        job.checkpoints.prune(keep=0)
+    elif list(differences) == ["source_hash"]:
+        print(f"{job.stem} was interrupted, but the code that trains it has changed since: it starts again")
+        job.checkpoints.prune(keep=0)
+    elif differences:
+        told = ", ".join(f"{name} {theirs}, not {ours}" for name, (theirs, ours) in differences.items())
+        raise CheckpointError(
+            f"{shown(job.folder)}: the checkpoint of {job.stem} has {told}. Go on as it was begun, start it again with "
+            f"--no-resume, or choose another --runs-dir"
+        )
 
 
 def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dict[str, float]:
@@ -219,19 +269,24 @@ def time_models(
 
     Only a pass over all models replaces the last, and only if something was trained now (`records`) or never timed.
     """
-    folder, names = plan.records(execution.kind), [experiment.name for experiment in plan.experiments]
-    if names != list(plan.declared):
+    folder, names = plan.records(execution.kind), [experiment.name for experiment in plan.task.experiments]
+    compared = [experiment for experiment in plan.experiments if experiment.name in names]
+    trained = [record for record in records if record.model in names]
+    if plan.task.protocol == "original":
+        say(options, "No timing pass: the protocol changes no model's times.")
+        return False
+    if [experiment.name for experiment in compared] != names:
         say(options, "No timing pass: it compares all models of the task, and this run leaves some out.")
         return False
-    if any(record.status == "failed" for record in records):
+    if any(record.status == "failed" for record in trained):
         say(options, "No timing pass: a model that failed can't be timed.")
         return False
-    if not (records or options.time_only) and read_timing(folder, names) is not None:
+    if not (trained or options.time_only) and read_timing(folder, names) is not None:
         return False
     say(options, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())
     execution.prepare_process()
-    write_timing(folder, timing_pass(plan.experiments, data, len(plan.spec.class_names), execution))
+    write_timing(folder, timing_pass(compared, data, len(plan.spec.class_names), execution))
     return True
 
 

@@ -52,7 +52,7 @@ def training_steps(experiment: Experiment, data: Splits, num_classes: int, execu
     with GradientFlow(model, optimizer, steps) as flow:
 
         def run() -> None:
-            train_one_epoch(model, optimizer, data.train, order, config.batch_size, execution)
+            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order), execution)
             flow.read()
 
         yield run

@@ -15,7 +15,7 @@ from utils.files import sha256
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # A change in one of these, or beside a model's class, makes finished cells in the runs folder stale.
-TRAINING_MODULES = ("cells", "data", "datasets", "device", "evaluate", "experiment", "flow", "gradients", "train")
+TRAINING_MODULES = "cells checkpoint data datasets device evaluate experiment flow gradients train".split()
 
 
 def describe_environment(execution: Execution) -> dict[str, str | int | bool]:

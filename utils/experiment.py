@@ -8,16 +8,22 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 # Raised whenever the meaning of training changes, so that older records are no longer pooled with newer ones.
 RECIPE_VERSION = 1
+PROTOCOLS = ("holdout", "original")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training recipe. `learning_rate` and `weight_decay` are per step; `limit` trains on the first N examples."""
+    """A training recipe. `learning_rate` and `weight_decay` are per step; `limit` trains on the first N examples.
+
+    `augmentation` crops and flips training images at random (`utils.data.crop_and_flip`). The `protocol` "holdout"
+    holds some training images out for validation; "original" trains on all of them and validates on the test set,
+    as the original report did.
+    """
 
     epochs: int
     batch_size: int
@@ -26,10 +32,14 @@ class TrainConfig:
     momentum: float = 0.0  # of SGD
     weight_decay: float = 0.0
     limit: int | None = None
+    augmentation: bool = False
+    protocol: str = "holdout"
 
     def __post_init__(self):
         if self.optimizer not in ("adam", "sgd"):
             raise ValueError(f"unknown optimizer {self.optimizer!r}: choose adam or sgd")
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {self.protocol!r}: choose {' or '.join(PROTOCOLS)}")
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,33 @@ class Contrast:
 @dataclass(frozen=True)
 class Task:
     """A comparison: its folder name, its data set, the experiments in the order of every table, the planned contrasts,
-    and the difference of test accuracy (a fraction) within which two models count as equivalent."""
+    and the difference of test accuracy (a fraction) within which two models count as equivalent.
+
+    `ablation` are further variants of the models of the first contrast that declares a difference: they tell which of
+    the things that differ there does it, and stay out of every table but their own.
+    """
 
     name: str
     dataset: str
     experiments: Sequence[Experiment]
     contrasts: Sequence[Contrast] = ()
     equivalence_margin: float = 0.0
+    ablation: Sequence[Experiment] = ()
+
+    @property
+    def protocol(self) -> str:
+        return self.experiments[0].config.protocol
+
+
+def under_original_protocol(task: Task) -> Task:
+    """The same experiments by the original report's protocol: a task of its own, without contrasts or ablation."""
+    return replace(
+        task,
+        name=f"original_protocol/{task.name}",
+        experiments=[replace(e, config=replace(e.config, protocol="original")) for e in task.experiments],
+        contrasts=(),
+        ablation=(),
+    )
 
 
 def model_options(model: Callable) -> dict:
@@ -103,6 +133,8 @@ def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
 def audit(task: Task) -> None:
     """Raises ValueError if a contrast names no experiment of the task, or its two differ in more than it declares."""
     experiments = {experiment.name: experiment for experiment in task.experiments}
+    if task.ablation and not variants(task.contrasts):
+        raise ValueError("an ablation needs a contrast of two variants, declared with what they differ in")
     for contrast in task.contrasts:
         unknown = [name for name in (contrast.a, contrast.b) if name not in experiments]
         if unknown:

@@ -24,6 +24,7 @@ from utils.canvas import (
     new_figure,
     save,
     seed_count,
+    signed,
 )
 from utils.class_figures import confusion_difference, model_confusion_matrix, model_mistakes
 from utils.flow import has_flow
@@ -43,13 +44,15 @@ def draw_task(
     differences: Sequence[Difference] = (),
     margin: float = 0.0,
     confused_pair: tuple[str, str] | None = None,
+    ablation: Runs | None = None,
 ) -> list[Path]:
     """Draw every figure of a task into `folder` and return their paths; raises OSError.
 
     `runs` maps each model to its finished records, in the order of display; `declared` names all models of the task,
     since a model's position there decides its colour. `differences` are the planned ones, with the `margin` of
     equivalence; `confused_pair` names two models whose confusion is to be compared, second minus first, once both
-    have a run of the same seed. The same records give the same bytes.
+    have a run of the same seed; `ablation` are the runs of the variants with other regularisers. The same records give
+    the same bytes.
     """
     if not runs:
         return []
@@ -68,6 +71,9 @@ def draw_task(
         if confused_pair and share_a_seed(runs, *confused_pair):
             figure = confusion_difference(*(runs[model] for model in confused_pair))
             written.append(save(figure, folder / "confusion_difference.png"))
+        if ablation:
+            figure = regularisation_ablation(ablation, styles)
+            written.append(save(figure, folder / "regularisation_ablation.png"))
         if flow:
             written.append(save(gradient_by_depth(flow, styles), folder / "gradient_by_depth.png"))
         for model, records in runs.items():
@@ -159,6 +165,21 @@ def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) ->
     axes[0].set_ylim(plots.accuracy_limits(runs))
     axes[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     legend_below(figure, labelled_lines(axes[0]), notes(runs, timing))
+    return figure
+
+
+def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
+    """Each variant's test accuracy, and by how much its loss on validation images exceeds that on images trained on."""
+    title = f"{data_of(runs)}: which regulariser does it? {seeds_of(runs)}"
+    figure = new_figure(1.9 + 0.5 * len(runs), title)
+    accuracy_ax, gap_ax = figure.subplots(1, 2, sharey=True)
+    accuracy_ax.set_title("test accuracy")
+    plots.accuracy_points(accuracy_ax, runs, styles)
+    gap_ax.set_title("gap in the last epoch: validation − fit loss")
+    gaps = {model: plots.last_gaps(records) for model, records in runs.items()}
+    plots.seed_values(gap_ax, gaps, styles, lambda gap: signed(gap.estimate, 3))
+    gap_ax.axvline(0, color="black", linewidth=0.8)
+    figure.supxlabel(notes(runs, None), fontsize=9)
     return figure
 
 

@@ -3,27 +3,51 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part. Raises OSError."""
+    write_together({path: content})
 
-    The bytes go to a temporary file in the same folder (made if missing), are flushed to the disk, and
-    take the name in one step. Raises OSError, with `path` as it was and no temporary file left.
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files of one folder (made if missing), all of them or none; they take their names in the order given.
+
+    The bytes go to temporary files in the same folder and are flushed to the disk; only then each takes its name in
+    one step. Raises OSError, with all files as they were and no temporary one left. A process killed between two
+    names leaves the earlier files new and the later ones old: let the last one vouch for the others.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    folder = next(iter(contents)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temporaries: list[str] = []
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600, but what we write is meant to be read
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.")
+            temporaries.append(temporary)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp gives 0600, but what we write is meant to be read
+        for temporary, path in zip(temporaries, contents, strict=True):
+            os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        for temporary in temporaries:
+            Path(temporary).unlink(missing_ok=True)
         raise
+    if os.name == "posix":
+        _flush_names(folder)
+
+
+def _flush_names(folder: Path) -> None:
+    """Have the names of the files in `folder`, too, survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256(content: bytes) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from utils.cells import CellJob
 from utils.environment import CHECKOUT, git
-from utils.experiment import variants
+from utils.experiment import Task, variants
 from utils.figures import draw_task
 from utils.files import write_atomically
 from utils.plan import Plan
 from utils.plots import Difference
 from utils.readme import update_block
-from utils.report import results_text
-from utils.results import RunRecord, read_runs, read_timing
+from utils.report import original_protocol_text, results_text
+from utils.results import RunRecord, Runs, TimingRecord, read_runs, read_timing
 from utils.verdicts import accuracy_verdicts
 from utils.words import plural
 
@@ -28,14 +28,35 @@ def draw(plan: Plan, kind: str) -> bool:
 
     Where no record counts, says why, leaves what evidence has drawn, and returns False.
     """
-    folder = plan.records(kind)
-    runs, left_out = read_runs(folder, plan.task.name, plan.declared)
+    task, folder = plan.task, plan.records(kind)
+    every, left_out = read_runs(folder, task.name, plan.declared)
+    runs = {e.name: every[e.name] for e in task.experiments if e.name in every}
     if not runs:
         print(f"{shown(folder)}: no record counts", *left_out, sep="\n  ", file=sys.stderr)
         if not plan.quick:
             return False
-    timing = read_timing(folder, list(runs))
-    verdicts = accuracy_verdicts(runs, plan.task.contrasts, plan.task.equivalence_margin) if runs else []
+    original, claims = original_report(Path(task.name).name)
+    if task.protocol == "original":
+
+        def text(pictures: str) -> str:
+            return original_protocol_text(runs, left_out, original)
+    else:
+        timing, ablation = read_timing(folder, list(runs)), ablation_runs(every, task)
+        draw_pictures(plan, runs, ablation, timing)
+
+        def text(pictures: str) -> str:
+            return results_text(runs, ablation, left_out, timing, original, claims, pictures, task)
+
+    write_atomically(plan.output / "RESULTS.md", text("").encode())
+    write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
+    if plan.updates_readme and not update_block(README, plan.task.name, text(f"plots/{plan.task.name}/")):
+        print(f"warning: {README.name} has no markers for {plan.task.name}, so its results stay as they are")
+    return bool(runs)
+
+
+def draw_pictures(plan: Plan, runs: Runs, ablation: Runs, timing: TimingRecord | None) -> None:
+    task = plan.task
+    verdicts = accuracy_verdicts(runs, task.contrasts, task.equivalence_margin) if runs else []
     draw_task(
         runs,
         timing,
@@ -44,19 +65,19 @@ def draw(plan: Plan, kind: str) -> bool:
         differences=[
             Difference(f"{v.b} − {v.a}", v.comparison.difference, v.differences, v.in_short) for v in verdicts
         ],
-        margin=plan.task.equivalence_margin,
-        confused_pair=variants(plan.task.contrasts),
+        margin=task.equivalence_margin,
+        confused_pair=variants(task.contrasts),
+        ablation=ablation,
     )
-    original, claims = original_report(plan.task.name)
 
-    def text(pictures: str) -> str:
-        return results_text(runs, left_out, timing, original, claims, pictures, plan.task)
 
-    write_atomically(plan.output / "RESULTS.md", text("").encode())
-    write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
-    if plan.updates_readme and not update_block(README, plan.task.name, text(f"plots/{plan.task.name}/")):
-        print(f"warning: {README.name} has no markers for {plan.task.name}, so its results stay as they are")
-    return bool(runs)
+def ablation_runs(every: Runs, task: Task) -> dict[str, Sequence[RunRecord]]:
+    """The two contrasted variants of one model and those of the ablation, once one of these and the first have run."""
+    plain, regularised = variants(task.contrasts) or ("", "")
+    names = [e.name for e in task.ablation if e.name in every]
+    if not names or plain not in every:
+        return {}
+    return {name: every[name] for name in (plain, regularised, *names) if name in every}
 
 
 def shown_kind(plan: Plan, wanted: str | None) -> str:

@@ -9,7 +9,7 @@ from utils.arguments import chosen_experiments
 from utils.cost import parameter_shapes
 from utils.datasets import DATASETS, STAND_INS, DatasetSpec
 from utils.environment import CHECKOUT
-from utils.experiment import Experiment, Task, audit, config_hash
+from utils.experiment import Experiment, Task, audit, config_hash, under_original_protocol
 
 PLOTS = CHECKOUT / "plots"
 
@@ -35,11 +35,14 @@ class Plan:
 def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     """Raises ValueError if a model can't take the data set's images, or contrasted recipes differ undeclared."""
     audit(task)
+    if options.protocol == "original":
+        task = under_original_protocol(task)
     if options.smoke and task.dataset not in STAND_INS:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
     experiments = chosen_experiments(task, options)
-    recipes, hashes = hashes_of(task.experiments, DATASETS[task.dataset]), hashes_of(experiments, spec)
+    hashes = hashes_of(experiments, spec)
+    recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
         raise ValueError(f"--output-dir {options.output_dir}: a quick look keeps out of {PLOTS}; choose another folder")

@@ -154,18 +154,32 @@ def half_widths(interval: Interval) -> list[list[float]]:
 
 
 def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
-    """Test accuracy: the mean as the model's marker, its 95% t-interval as a bar, and below a small point a seed."""
-    intervals = {model: mean_interval(final_accuracies(records)) for model, records in runs.items()}
-    for row, (model, records) in enumerate(runs.items()):
+    """Test accuracy of each seed in a row for each model."""
+    accuracies = {model: final_accuracies(records) for model, records in runs.items()}
+    seed_values(ax, accuracies, styles, accuracy_in_words)
+    ax.set_xlim(accuracy_limits(runs))
+    ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    return ax
+
+
+def seed_values(
+    ax: Axes, values: Mapping[str, np.ndarray], styles: Styles, in_words: Callable[[Interval], str]
+) -> Axes:
+    """One value a seed: the mean as the model's marker, its 95% t-interval as a bar, and below a small point a seed."""
+    intervals = {model: mean_interval(of_seeds) for model, of_seeds in values.items()}
+    for row, (model, of_seeds) in enumerate(values.items()):
         style, interval = styles[model], intervals[model]
-        if len(records) > 1:
-            small_points(ax, final_accuracies(records), row + 0.3, style.color)
+        if len(of_seeds) > 1:
+            small_points(ax, of_seeds, row + 0.3, style.color)
         ax.errorbar(interval.estimate, row, xerr=half_widths(interval), fmt="none", color=style.color, capsize=4)
         ax.plot(interval.estimate, row, style.marker, color=style.color, markersize=5)
-    ax.set_xlim(accuracy_limits(runs))
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    return name_rows(ax, list(runs), [accuracy_in_words(interval) for interval in intervals.values()])
+    return name_rows(ax, list(values), [in_words(interval) for interval in intervals.values()])
+
+
+def last_gaps(records: Sequence[RunRecord]) -> np.ndarray:
+    """Validation minus fit loss of each seed in its last epoch, shape (n,)."""
+    return (curves_of(records, "val_loss") - curves_of(records, "fit_loss"))[:, -1]
 
 
 def accuracy_against(

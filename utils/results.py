@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from utils.files import sha256, write_atomically
+from utils.files import sha256, write_atomically, write_together
 from utils.stats import Onset, overfitting_onset
 
 SCHEMA_VERSION = 1
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
+CLOSE = 1e-3  # the largest difference of a loss or an accuracy between two runs that is put down to rounding
 STATUSES = ("finished", "diverged", "failed", "interrupted")
 
 
@@ -132,8 +133,7 @@ def write_record(folder: Path, record: RunRecord) -> Path:
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "arrays"}
     values["arrays_sha256"] = sha256(buffer.getvalue())
     path = folder / f"{record.stem}.json"
-    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    write_atomically(path, to_json(values))
+    write_together({path.with_suffix(".npz"): buffer.getvalue(), path: to_json(values)})
     return path
 
 
@@ -206,7 +206,28 @@ def publish(folder: Path, record: RunRecord) -> str:
     write_record(folder, record)
     if old is None or old.test_accuracy is None or record.test_accuracy is None:
         return f"{record.stem} added ({record.status})"
-    return f"{record.stem} replaced: test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}"
+    return (
+        f"{record.stem} replaced: test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}, "
+        f"{reproduction(old, record)}"
+    )
+
+
+def reproduction(old: RunRecord, new: RunRecord) -> str:
+    """Whether a finished run repeats the history and the test predictions of an older one, in words.
+
+    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE.
+    """
+    if old.config_hash != new.config_hash:
+        return "by another recipe"
+    curves = [np.array([r.curve(name) for name in r.history[0] if not name.endswith("_seconds")]) for r in (old, new)]
+    predictions = [r.arrays["test_predictions"] for r in (old, new)]
+    if any(a.shape != b.shape for a, b in (curves, predictions)):
+        return "not reproduced (other numbers of epochs, measures or test images)"
+    largest, changed = float(np.abs(np.subtract(*curves)).max()), int(np.not_equal(*predictions).sum())
+    if largest == changed == 0:
+        return "history and predictions reproduced exactly"
+    word = "closely reproduced" if largest <= CLOSE else "not reproduced"
+    return f"{word} (history differs by up to {largest:.2g}, the predictions of {changed} test images differ)"
 
 
 def drop_records(folder: Path) -> None:

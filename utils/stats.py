@@ -50,6 +50,17 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, float(low), float(high), n)
 
 
+def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Where one more value is expected after `values`, shape (n,): mean +- t(n - 1) * sd * sqrt(1 + 1 / n).
+
+    Assumes values of one normal distribution (Hahn and Meeker, Statistical Intervals, 1991, section 4.3). Undefined
+    where `mean_interval` is.
+    """
+    mean = mean_interval(values, level)  # its half width is t(n - 1) * sd / sqrt(n)
+    half = (mean.high - mean.estimate) * np.sqrt(mean.n + 1)
+    return Interval(mean.estimate, mean.estimate - half, mean.estimate + half, mean.n)
+
+
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 0.95) -> Interval:
     """Geometric mean of numerator / denominator, paired positive times of shape (n,), one pair a round.
 

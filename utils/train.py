@@ -1,7 +1,7 @@
 """The training loop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from utils.data import ImageSet, Splits
+from utils.checkpoint import Checkpoints
+from utils.data import Splits, augmentation_offsets, batch_sizes
 from utils.device import Execution, stream_seed
 from utils.evaluate import loss_and_correct, predict
 from utils.experiment import Experiment, TrainConfig
@@ -21,8 +22,8 @@ from utils.gradients import GradientFlow
 class Fit:
     """What training leaves: `history` (one dict an epoch), the weights of the epoch with the lowest validation
     loss (`best_epoch`, from 1), the gradient flow of all steps (the arrays of `GradientFlow.read` and `weight_names`),
-    and `diverged_at`, the first step (from 1) with a
-    loss or gradient that wasn't finite, if there was one. The model itself holds the final weights."""
+    and `diverged_at`, the first step (from 1) with a loss or gradient that wasn't finite, if there was one. The model
+    itself holds the final weights."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -38,19 +39,29 @@ def fit(
     data: Splits,
     execution: Execution,
     on_epoch: Callable[[dict[str, float]], None] = lambda entry: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
-    """Train `model`, already on the device, by `config`; call `on_epoch` with each epoch's history entry."""
-    result = Fit()
+    """Train `model`, already on the device, by `config`; call `on_epoch` with each epoch's history entry.
+
+    With `checkpoints` it goes on after the epoch of the last one, and saves its own. On the same machine, threads and
+    versions the result is the same, bit for bit, wherever it was interrupted.
+    """
     optimizer = make_optimizer(model, config)
-    steps = -(-len(data.train) // config.batch_size)
-    flow, lowest = [], float("inf")
-    with GradientFlow(model, optimizer, steps) as gradient_flow:
-        for epoch in range(1, config.epochs + 1):
-            order = epoch_order(len(data.train), seed, epoch).to(execution.device)
+    result = restored(checkpoints, model, optimizer) if checkpoints else Fit()
+    for entry in result.history:
+        on_epoch(entry)
+    sizes = batch_sizes(len(data.train), config.batch_size)
+    with GradientFlow(model, optimizer, len(sizes)) as gradient_flow:
+        result.gradient_flow["weight_names"] = np.array(gradient_flow.weight_names)
+        for epoch in range(len(result.history) + 1, config.epochs + 1):
+            order, offsets = epoch_order(len(data.train), seed, epoch).to(execution.device), None
+            if config.augmentation:
+                offsets = epoch_offsets(len(data.train), seed, epoch).to(execution.device)
+            batches = data.train.batches(config.batch_size, order, offsets)
             torch.manual_seed(stream_seed(seed, "dropout", epoch))
 
             started = time.perf_counter()
-            losses, correct = train_one_epoch(model, optimizer, data.train, order, config.batch_size, execution)
+            losses, correct = train_one_epoch(model, optimizer, batches, execution)
             trained = time.perf_counter()
             fit_loss, fit_correct = loss_and_correct(predict(model, data.fit, execution), data.fit.labels)
             val_loss, val_correct = loss_and_correct(predict(model, data.val, execution), data.val.labels)
@@ -58,7 +69,7 @@ def fit(
 
             result.history.append(
                 {
-                    "train_loss": mean_over_examples(losses, len(data.train), config.batch_size),
+                    "train_loss": float(np.average(losses.astype(np.float64), weights=sizes)),
                     "train_accuracy": correct / len(data.train),
                     "fit_loss": fit_loss,
                     "fit_accuracy": fit_correct / len(data.fit),
@@ -68,33 +79,72 @@ def fit(
                     "eval_seconds": evaluated - trained,
                 }
             )
-            flow.append(gradient_flow.read())
+            flow = gradient_flow.read()
             on_epoch(result.history[-1])
-            finite = np.isfinite(losses) & flow[-1].pop("finite")
+            finite = np.isfinite(losses) & flow.pop("finite")
+            for name, steps in flow.items():
+                result.gradient_flow[name] = np.concatenate([result.gradient_flow.get(name, steps[:0]), steps])
             finite[-1] &= np.isfinite(fit_loss + val_loss)  # of the weights that the last step left
             if not finite.all():
-                result.diverged_at = (epoch - 1) * steps + int(finite.argmin()) + 1
+                result.diverged_at = (epoch - 1) * len(sizes) + int(finite.argmin()) + 1
                 break
-            if val_loss < lowest:
-                lowest, result.best_epoch = val_loss, epoch
+            if val_loss < min((entry["val_loss"] for entry in result.history[:-1]), default=float("inf")):
+                result.best_epoch = epoch
                 result.best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    result.gradient_flow = {name: np.concatenate([epoch[name] for epoch in flow]) for name in flow[0]}
-    result.gradient_flow["weight_names"] = np.array(gradient_flow.weight_names)
+            if checkpoints and (checkpoints.is_due() or epoch == config.epochs):
+                save_checkpoint(checkpoints, model, optimizer, result)
     return result
 
 
+def save_checkpoint(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, result: Fit) -> None:
+    """Keep all that the epochs to come depend on: an epoch starts its own random numbers, so none of these."""
+    flow = {name: array for name, array in result.gradient_flow.items() if name != "weight_names"}
+    groups = {
+        "model": model.state_dict(),
+        "best": result.best_weights,
+        "flow": {name: torch.from_numpy(array) for name, array in flow.items()},
+    }
+    for index, parameter in enumerate(model.parameters()):
+        groups[f"optimizer.{index}"] = optimizer.state[parameter]
+    tensors = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
+    values = {"history": result.history, "best_epoch": result.best_epoch}
+    checkpoints.save(len(result.history), tensors, values)
+
+
+def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -> Fit:
+    """Bring `model` and `optimizer` to the last checkpoint and return what training had left by then, if any."""
+    loaded = checkpoints.load()
+    if loaded is None:
+        return Fit()
+    tensors, state = loaded
+    device = next(model.parameters()).device
+
+    def group(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    model.load_state_dict(group("model."))
+    for index, parameter in enumerate(model.parameters()):
+        for name, tensor in group(f"optimizer.{index}.").items():
+            if tensor.shape == parameter.shape:
+                # A fused optimiser computes wrong updates, silently, unless its tensors have the parameter's strides.
+                tensor = torch.empty_like(parameter, memory_format=torch.preserve_format).detach().copy_(tensor)
+                assert tensor.stride() == parameter.stride()
+            optimizer.state[parameter][name] = tensor.to(device)
+    return Fit(
+        history=state["history"],
+        best_epoch=state["best_epoch"],
+        best_weights={name: tensor.to(device) for name, tensor in group("best.").items()},
+        gradient_flow={name: tensor.numpy() for name, tensor in group("flow.").items()},
+    )
+
+
 def train_one_epoch(
-    model: nn.Module,
-    optimizer: Optimizer,
-    data: ImageSet,
-    order: Tensor,
-    batch_size: int,
-    execution: Execution,
+    model: nn.Module, optimizer: Optimizer, batches: Iterable[tuple[Tensor, Tensor]], execution: Execution
 ) -> tuple[np.ndarray, int]:
-    """One pass over `data` in `order`, in training mode; each step's mean loss (steps,) and the correct examples."""
+    """One pass over `batches` in training mode; each step's mean loss (steps,) and the number of correct examples."""
     model.train()
     losses, correct = [], torch.zeros((), dtype=torch.int64, device=execution.device)
-    for images, labels in data.batches(batch_size, order):  # (B, C, H, W), (B,)
+    for images, labels in batches:  # (B, C, H, W), (B,)
         with execution.autocast():
             logits = model(images)  # (B, K)
         loss = F.cross_entropy(logits.float(), labels)
@@ -106,17 +156,16 @@ def train_one_epoch(
     return torch.stack(losses).cpu().numpy(), int(correct)  # the epoch's one synchronisation
 
 
-def mean_over_examples(losses: np.ndarray, examples: int, batch_size: int) -> float:
-    """Mean over examples of the batches' mean losses, the last batch counting by its size."""
-    sizes = np.full(len(losses), batch_size)
-    sizes[-1] = examples - batch_size * (len(losses) - 1)
-    return float(np.average(losses.astype(np.float64), weights=sizes))
-
-
 def epoch_order(examples: int, seed: int, epoch: int) -> Tensor:
     """The order of the examples in an epoch: the same for every model of that seed, on any device."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "order", epoch))
     return torch.randperm(examples, generator=generator)
+
+
+def epoch_offsets(examples: int, seed: int, epoch: int) -> Tensor:
+    """Where each example is cropped and whether it is flipped in an epoch, (N, 3)."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, "augmentation", epoch))
+    return augmentation_offsets(examples, generator)
 
 
 def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:

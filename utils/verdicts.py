@@ -203,6 +203,16 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
 
 
+def overfitting_sentence(records: Sequence[RunRecord]) -> str:
+    """Where a model's runs overfit, such as "overfits from epoch 9 (3 of 3 seeds, 8 to 10)"."""
+    onsets = [record.onset for record in records]
+    epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
+    if not epochs:
+        return onsets[0].reason
+    spread = f", {min(epochs)} to {max(epochs)}" if len(epochs) > 1 else ""
+    return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {plural(len(records), 'seed')}{spread})"
+
+
 def depth_sentence(verdict: DepthVerdict) -> str:
     """What happens to a model's gradients over depth, with the ratio of norms behind it."""
     ratio, n = verdict.ratio, plural(verdict.n, "seed")

@@ -19,6 +19,12 @@ def epochs_in_words(epochs: Sequence[int]) -> str:
     return f"{median:g}" if low == high else f"{median:g}, {low} to {high}"
 
 
+def setting(field: str, value) -> str:
+    """A field of a recipe and its value: "weight decay 0.01"; of a switch the name alone."""
+    name = field.replace("_", " ")
+    return name if value is True else f"no {name}" if value is False else f"{name} {value:g}"
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

@@ -1,0 +1,51 @@
+"""Writes tests/README.md: every fault that the tests inject, with its outcome, from their own names and docstrings.
+
+python tests/fault_table.py
+"""
+
+import ast
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+FILES = (
+    "test_checkpoint",
+    "test_kill",
+    "test_training_faults",
+    "test_faults",
+    "test_locks",
+    "test_results",
+    "test_datasets",
+    "test_formats",
+    "test_sources",
+    "test_fetch",
+    "test_download",
+)
+INTRODUCTION = """# Faults
+
+Every fault that the tests inject for real, and its outcome: generated from the tests' names and docstrings by
+`python tests/fault_table.py`. Those marked *slow* run with `pytest -m slow`, all others with `pytest`.
+"""
+
+
+def page() -> str:
+    return "\n".join([INTRODUCTION, *(section(TESTS / f"{name}.py") for name in FILES)])
+
+
+def section(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = [f"## {path.name}", "", one_line(ast.get_docstring(tree)), ""]
+    lines += ["| fault and outcome | how |", "| --- | --- |"]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            slow = any("mark.slow" in ast.unparse(decorator) for decorator in node.decorator_list)
+            case = node.name.removeprefix("test_").replace("_", " ")
+            lines.append(f"| {case}{' *(slow)*' if slow else ''} | {one_line(ast.get_docstring(node))} |")
+    return "\n".join([*lines, ""])
+
+
+def one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+if __name__ == "__main__":
+    (TESTS / "README.md").write_text(page(), encoding="utf-8")

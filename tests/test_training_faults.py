@@ -1,0 +1,163 @@
+"""Faults of training, injected into whole runs: recorded with their cell, the other cells go on, the exit code is 1."""
+
+import errno
+import shutil
+import time
+from collections import namedtuple
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from place import RECIPE, TASK, digests, task_of
+from torch import nn
+
+from models import FCN
+from utils import cells, cli, data, train
+from utils.experiment import Experiment, Task
+from utils.results import read_record
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+def assert_a_alone_failed(place, capsys, code: int, message: str, status="failed"):
+    """Its record, the table and the exit code say so; B has finished."""
+    assert code == 1 and place.trained == ["A-seed0", "B-seed0"]
+    record = read_record(place.records / "A-seed0.json")
+    assert record.status == status and message in record.message
+    assert read_record(place.records / "B-seed0.json").status == "finished"
+    table = capsys.readouterr().out
+    assert f"  {'A-seed0':<32} {status}: " in table and message in table and f"  {'B-seed0':<32} test " in table
+    assert place.drawn[-1] == {"B": [0]} and "A-seed0.json: " in place.block()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["MemoryError", "CUDA", "CPU allocator"],
+)
+def test_out_of_memory_ends_its_own_cell(place, monkeypatch, capsys, error):
+    step = train.train_one_epoch
+
+    def out_of_memory(*arguments):
+        if place.trained[-1] == "A-seed0":
+            raise error
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "train_one_epoch", out_of_memory)
+    code = place.run()
+    assert_a_alone_failed(place, capsys, code, f"{type(error).__name__}: {error}"[:60])
+
+
+@pytest.mark.parametrize("name", ["final.safetensors", "gradient_flow.npz", "A-seed0.npz"])
+def test_a_disk_that_is_full_for_one_cell_ends_that_cell(place, monkeypatch, capsys, name):
+    write_together = cells.write_atomically.__globals__["write_together"]
+
+    def full(contents):
+        if any(path.name == name and "/A/" in str(path) for path in contents):
+            raise NO_SPACE
+        write_together(contents)
+
+    for module in ("utils.files", "utils.results"):
+        monkeypatch.setattr(f"{module}.write_together", full)
+    code = place.run()
+    assert_a_alone_failed(place, capsys, code, "No space left on device")
+
+
+def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monkeypatch, capsys):
+    publish = cli.publish
+
+    def full(folder, record):
+        if record.model == "A":
+            raise NO_SPACE
+        return publish(folder, record)
+
+    monkeypatch.setattr(cli, "publish", full)
+    assert place.run() == 1 and place.trained == ["A-seed0", "B-seed0"]
+    told = capsys.readouterr()
+    assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
+    monkeypatch.undo()
+
+
+def test_too_little_room_for_the_plan_is_told_before_training(place, monkeypatch, capsys):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**24, 2**24))
+    before = digests(place.folder)
+    assert place.run() == 1 and place.trained == []
+    told = capsys.readouterr().err
+    assert "16 MiB are free, and this run may need 3" in told and "choose another --runs-dir" in told
+    assert digests(place.folder) == before
+
+
+class Poisoned(nn.Module):
+    """An FCN in which something becomes NaN at the training step `at`, counted from 1."""
+
+    def __init__(self, image_shape, num_classes, what, at):
+        super().__init__()
+        self.net, self.what, self.at, self.steps = FCN(image_shape, num_classes, hidden=(8,)), what, at, 0
+        self.net[-1].weight.register_hook(self.spoil_gradient)
+
+    def forward(self, images):
+        self.steps += self.training
+        if self.training and self.steps == self.at:
+            if self.what == "input":
+                images = images.clone()
+                images[0, 0, 0, 0] = torch.nan
+            if self.what == "weight":
+                with torch.no_grad():
+                    self.net[1].weight[0, 0] = torch.nan
+        return self.net(images)
+
+    def spoil_gradient(self, gradient):
+        if self.what == "gradient" and self.steps == self.at:
+            gradient = gradient.clone()
+            gradient[0, 0] = torch.nan
+        return gradient
+
+
+@pytest.mark.parametrize("what", ["input", "weight", "gradient"])
+def test_not_a_number_is_recorded_with_its_step(place, capsys, what):
+    poisoned = partial(Poisoned, what=what, at=20)  # in the second epoch of 18 steps
+    task = Task("tiny", "digits", [Experiment("A", poisoned, RECIPE), *task_of(B=RECIPE).experiments])
+    code = place.run(task=task)
+    assert_a_alone_failed(place, capsys, code, "not finite at step 20", status="diverged")
+
+
+def test_a_test_set_of_one_example_is_enough(place, monkeypatch):
+    load_splits = data.load_splits
+
+    def one_test_image(*arguments):
+        splits = load_splits(*arguments)
+        return data.Splits(splits.train, splits.fit, splits.val, splits.test.take(np.array([5])))
+
+    for module in (cells, cli):
+        monkeypatch.setattr(module, "load_splits", one_test_image)
+    assert place.run() == 0
+    record = read_record(place.records / "A-seed0.json")
+    assert record.test_total == 1 and record.test_correct in (0, 1) and len(record.arrays["test_predictions"]) == 1
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_changes_neither_times_nor_results(place, monkeypatch, hours):
+    assert place.run("--models", "A") == 0
+    record = read_record(place.records / "A-seed0.json")
+    clock, calls = time.time, []
+
+    def set_clock():
+        calls.append(None)
+        return clock() + 3600 * hours * (len(calls) > 1)
+
+    monkeypatch.setattr(time, "time", set_clock)
+    assert place.run("--models", "A", "--no-resume") == 0
+    again = read_record(place.records / "A-seed0.json")
+    assert again.test_loss == record.test_loss
+    assert all(0 < epoch["train_seconds"] < 60 and 0 < epoch["eval_seconds"] < 60 for epoch in again.history)
+
+
+def test_the_same_task_without_faults_finishes(place):
+    """What the others here deviate from."""
+    assert place.run(task=TASK) == 0 and place.drawn[-1] == {"A": [0], "B": [0]}

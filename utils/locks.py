@@ -1,0 +1,36 @@
+"""One writer at a time: a folder that a run writes to is locked while it does. Never loads torch."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class FolderInUse(ValueError):
+    """Another run writes to the folder; the message says which one."""
+
+
+@contextmanager
+def sole_writer(*folders: Path) -> Iterator[None]:
+    """Hold the locks of `folders`, beside each of them, or raise FolderInUse at once.
+
+    The operating system gives the lock of a process that died to the next one.
+    """
+    with ExitStack() as stack:
+        for folder in sorted({folder.absolute() for folder in folders}):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            holder = folder.with_name(f".{folder.name}.holder.lock")
+            try:
+                stack.enter_context(FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0))
+            except Timeout:
+                who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+                told = f"{folder} is being written by {who}; wait for it, or choose another folder"
+                raise FolderInUse(told) from None
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder.write_text(f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})", encoding="utf-8")
+        yield

@@ -1,0 +1,231 @@
+"""The tables of a task's results, in Markdown. Never loads torch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from utils.experiment import Task, differences, variants
+from utils.results import RunRecord, Runs, TimingRecord
+from utils.stats import (
+    FEWEST_SEEDS,
+    Interval,
+    accuracy_plateau,
+    mean_interval,
+    prediction_interval,
+    ratio_interval,
+    relative_spread,
+    roughness,
+)
+from utils.verdicts import overfitting_sentence
+from utils.words import epochs_in_words, percent, plural, points, setting, table
+
+BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
+PAIRS_SHOWN = 5  # of confused classes
+
+
+def main_table(runs: Runs, timing: TimingRecord | None) -> str:
+    header = ["model", "test accuracy, final weights", "best-validation weights", "parameters", "MFLOPs per image"]
+    header += ["training, s per epoch", "inference, ms per batch"] if timing else []
+    rows = []
+    for model, records in runs.items():
+        final = accuracy_interval([r.test_correct for r in records], records[0].test_total)
+        best = accuracy_interval([r.best_test_correct for r in records], records[0].test_total)
+        row = [model, percent(final), percent(best), f"{records[0].parameters:,}"]
+        row.append(f"{records[0].flops_per_image / 1e6:,.2f}")
+        if timing:
+            measured = timing.models[model]
+            row.append(f"{np.median(measured['train_epoch_seconds']):.2f}")
+            row.append(f"{1000 * np.median(measured['inference_batch_seconds']):.2f}")
+        rows.append(row)
+    return table(header, rows)
+
+
+def training_table(runs: Runs) -> str:
+    header = [
+        "model",
+        "last fit loss",
+        "last validation loss",
+        "lowest validation loss (epoch)",
+        "accuracy plateau from",
+    ]
+    header.append("roughness of validation loss")
+    rows = []
+    for model, records in runs.items():
+        lowest = [float(np.nanmin(r.curve("val_loss"))) for r in records]
+        plateaus = [p for r in records if (p := accuracy_plateau(r.curve("val_accuracy"))) is not None]
+        rough = mean_interval([roughness(r.curve("val_loss")) for r in records]).estimate
+        rows.append(
+            [
+                model,
+                f"{np.mean([r.curve('fit_loss')[-1] for r in records]):.4f}",
+                f"{np.mean([r.curve('val_loss')[-1] for r in records]):.4f}",
+                f"{np.mean(lowest):.4f} ({epochs_in_words([r.best_epoch for r in records])})",
+                f"epoch {epochs_in_words(plateaus)}" if plateaus else "not defined",
+                "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}",
+            ]
+        )
+    return table(header, rows)
+
+
+def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
+    if timing is None:
+        return "Times have not been measured for this kind of machine yet."
+    reference = timing.reference
+    header = ["model", "training step, ms", f"epoch time relative to {reference}", "latency of one image, ms (p95)"]
+    header.append(f"throughput at batch {timing.throughput_batch_size}, images per s")
+    rows = []
+    for model in runs:
+        measured = timing.models[model]
+        ratio = ratio_interval(measured["train_epoch_seconds"], timing.models[reference]["train_epoch_seconds"])
+        throughput = timing.throughput_batch_size / np.median(measured["throughput_batch_seconds"])
+        rows.append(
+            [
+                model,
+                _milliseconds_with_quartiles(measured["train_step_seconds"]),
+                "1" if model == reference else f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+                f"{_milliseconds(measured['latency_seconds'])} ({_milliseconds(measured['latency_p95_seconds'])})",
+                f"{throughput:,.0f}",
+            ]
+        )
+    on = timing.environment
+    threads = f", {plural(on['threads'], 'thread')}" if on["device"] == "cpu" else ""
+    notes = (
+        f"On this machine, in this session ({on['device_name'] or on['device']}{threads}, {on['precision']}, PyTorch "
+        f"{on['torch']}): medians over {timing.rounds} shuffled rounds with nothing else running, quartiles or 95% "
+        f"intervals in brackets. Training time excludes loading the data into memory and evaluation."
+    )
+    return table(header, rows) + "\n\n" + notes + _busy(timing)
+
+
+def _busy(timing: TimingRecord) -> str:
+    spreads = {model: relative_spread(measured["train_step_seconds"]) for model, measured in timing.models.items()}
+    worst = max(spreads, key=spreads.get)
+    if spreads[worst] <= BUSY:
+        return ""
+    return (
+        f" **The machine was busy:** between rounds the training step of {worst} varied by {spreads[worst]:.0%} "
+        f"(interquartile range over median; up to {BUSY:.0%} counts as quiet), so don't rely on these times."
+    )
+
+
+def original_table(runs: Runs, original: Mapping[str, dict]) -> str:
+    if not original:
+        return ""
+    rows = []
+    for model, records in runs.items():
+        if model in original:
+            figures, claim = original[model], original[model]["claims"].get("overfitting_from_epoch")
+            ours = accuracy_interval([r.test_correct for r in records], records[0].test_total)
+            claimed = f"from epoch {claim}" if claim else "none"
+            row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(ours), claimed]
+            rows.append([*row, overfitting_sentence(records)])
+    header = [
+        "model",
+        "original: last accuracy on the test set",
+        "ours: test accuracy",
+        "original: overfitting",
+        "ours",
+    ]
+    return (
+        "Beside the original report, which used the test set as validation set, trained on all training images (ours "
+        "holds some out) and read overfitting off by eye:\n\n" + table(header, rows)
+        if rows
+        else ""
+    )
+
+
+def confused_pairs_table(runs: Runs) -> str:
+    """For each model the classes most often taken for another, counts summed over seeds as shares of the true class."""
+    header = ["model", *map(str, range(1, PAIRS_SHOWN + 1))]
+    rows = []
+    for model, records in runs.items():
+        pairs = most_confused(records, PAIRS_SHOWN)
+        cells = [f"{true} → {predicted} {share:.1%}" for true, predicted, share in pairs]
+        rows.append([f"{model} ({plural(len(records), 'seed')})", *cells, *[""] * (PAIRS_SHOWN - len(cells))])
+    title = "The most confused pairs, true class → predicted class, percent of the true class's test images"
+    return f"{title}:\n\n{table(header, rows)}"
+
+
+def most_confused(records: Sequence[RunRecord], count: int) -> list[tuple[str, str, float]]:
+    """At most `count` pairs (true class, predicted class, share of the true class's images), the commonest first."""
+    counts = sum(record.counts_by_class for record in records)
+    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    shares = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = records[0].class_names
+    order = np.argsort(-shares, axis=None, kind="stable")[:count]
+    places = np.transpose(np.unravel_index(order, shares.shape))
+    return [(names[row], names[column], float(shares[row, column])) for row, column in places if shares[row, column]]
+
+
+def ablation_table(runs: Runs, task: Task) -> str:
+    """Each variant's accuracy, and its difference from the plain model paired by seed, beside what sets it apart."""
+    experiments = {experiment.name: experiment for experiment in (*task.experiments, *task.ablation)}
+    plain = variants(task.contrasts)[0]
+    header = ["model", f"differs from {plain} in", "test accuracy", f"minus {plain}, points"]
+    header += ["fit loss", "gap: validation − fit loss", "overfitting"]
+    rows = []
+    for model, records in runs.items():
+        found = differences(experiments[plain], experiments[model])
+        accuracy = accuracy_interval([r.test_correct for r in records], records[0].test_total)
+        last = {part: np.mean([r.curve(f"{part}_loss")[-1] for r in records]) for part in ("fit", "val")}
+        rows.append(
+            [
+                f"{model} ({plural(len(records), 'seed')})",
+                ", ".join(setting(field, values[1]) for field, values in found.items()) or "nothing",
+                percent(accuracy),
+                "" if model == plain else _paired_difference(runs[plain], records),
+                f"{last['fit']:.3f}",
+                f"{last['val'] - last['fit']:.3f}",
+                overfitting_sentence(records),
+            ]
+        )
+    return table(header, rows)
+
+
+def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
+    """Test accuracy of `b` minus `a` over the seeds of both, in points, with its 95% t-interval where there is one."""
+    correct = [{record.seed: record.test_correct for record in records} for records in (a, b)]
+    seeds = sorted(correct[0].keys() & correct[1].keys())
+    if not seeds:
+        return "no seed of both"
+    interval = accuracy_interval([correct[1][seed] - correct[0][seed] for seed in seeds], a[0].test_total)
+    bounds = "" if np.isnan(interval.low) else f" ({points(interval.low)} to {points(interval.high)})"
+    return f"{points(interval.estimate)}{bounds}"
+
+
+def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
+    """The last epoch's validation accuracies beside the original report's, each one run of its own."""
+    rows = []
+    for model, records in runs.items():
+        if model in original:
+            theirs = original[model]["val_accuracy"][-1] / 100
+            accuracies = [record.curve("val_accuracy")[-1] for record in records]
+            ours = mean_interval(accuracies)
+            difference = f"{points(theirs - ours.estimate)}"
+            rows.append([model, f"{theirs:.2%}", percent(ours), difference, _beyond_seeds(theirs, accuracies)])
+    return table(["model", "original", "ours", "original minus ours, points", "more than seeds explain?"], rows)
+
+
+def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
+    """Whether one more run with accuracy `value` would surprise after those with `accuracies`."""
+    expected, n = prediction_interval(accuracies), plural(len(accuracies), "seed")
+    if len(accuracies) < FEWEST_SEEDS or np.isnan(expected.low):
+        return f"can't be said ({n})"
+    inside = expected.low <= value <= expected.high
+    bounds = f"{expected.low:.2%} to {expected.high:.2%}"
+    return f"{'no' if inside else '**yes**'}: one more run is expected at {bounds} ({n})"
+
+
+def accuracy_interval(correct: Sequence[int], total: int) -> Interval:
+    """Mean accuracy over seeds and its interval, from counts of right predictions; fractions."""
+    interval = mean_interval(correct)
+    return Interval(interval.estimate / total, interval.low / total, interval.high / total, interval.n)
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return f"{1000 * np.median(seconds):.2f}"
+
+
+def _milliseconds_with_quartiles(seconds: Sequence[float]) -> str:
+    low, median, high = 1000 * np.percentile(seconds, [25, 50, 75])
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
