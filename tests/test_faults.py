@@ -86,7 +86,7 @@ def test_an_interruption_before_anything_finished_draws_nothing(place, monkeypat
 def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, capsys):
     fit, calls = cells.fit, Counter()
 
-    def interrupted(model, config, seed, data, execution, on_epoch):
+    def interrupted(model, config, seed, data, execution, on_epoch, checkpoints):
         calls["fit"] += 1
 
         def press_ctrl_c(entry):
@@ -94,7 +94,7 @@ def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, c
             if calls["fit"] == 2:
                 raise KeyboardInterrupt
 
-        return fit(model, config, seed, data, execution, press_ctrl_c)
+        return fit(model, config, seed, data, execution, press_ctrl_c, checkpoints)
 
     monkeypatch.setattr(cells, "fit", interrupted)
     monkeypatch.setattr(sys, "argv", ["task of mine.py", "--num-seeds", "2"])

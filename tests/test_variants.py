@@ -15,7 +15,7 @@ from test_report import rows_of
 import task_1_2_cifar
 from models import FCN
 from utils import figures, outputs
-from utils.canvas import model_styles
+from utils.canvas import MARKERS, model_styles
 from utils.data import load_splits
 from utils.datasets import DIGITS
 from utils.experiment import Contrast, Experiment, Task, TrainConfig, audit, config_hash, under_original_protocol
@@ -51,7 +51,7 @@ def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys)
     assert set(rows_of(block, "best-validation weights")) == {"A", "B"}
     rows = rows_of(block, "differs from A in")
     assert [row["differs from A in"] for row in rows.values()] == [
-        "nothing", "dropout 0.5, weight decay 0.01", "weight decay 0.01", "augmentation",
+        "nothing", "weight decay 0.01, dropout 0.5", "weight decay 0.01", "augmentation",
     ]  # fmt: skip
     records = {name: read_record(place.records / f"{name}-seed0.json") for name in ("A", "A-Moved")}
     moved = rows["A-Moved (1 seed)"]
@@ -133,7 +133,8 @@ def test_the_picture_of_the_ablation_shows_accuracy_and_gap(seeds):
     gaps = [[r.history[-1]["val_loss"] - r.history[-1]["fit_loss"] for r in records] for records in runs.values()]
     for row, (records, gap) in enumerate(zip(runs.values(), gaps, strict=True)):
         for ax, values in ((accuracy_ax, [r.test_correct / r.test_total for r in records]), (gap_ax, gap)):
-            (marker,) = [line for line in ax.get_lines() if line.get_ydata()[0] == row and len(line.get_ydata()) == 1]
+            lines = [line for line in ax.get_lines() if line.get_ydata()[0] == row]
+            (marker,) = [line for line in lines if line.get_marker() in MARKERS and len(line.get_xdata()) == 1]
             assert marker.get_xdata()[0] == pytest.approx(np.mean(values))
     assert "which regulariser" in text_of(figure) and not by_label(gap_ax)
 

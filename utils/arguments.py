@@ -11,7 +11,7 @@ from utils.download import default_data_dir
 from utils.environment import CHECKOUT
 from utils.experiment import PROTOCOLS, Experiment, Task
 
-SMOKE_EPOCHS = 3
+SMOKE_EPOCHS, SMOKE_LIMIT = 2, 512
 # Options that override a field of the recipe for all models.
 OVERRIDES = {
     "epochs": "epochs",
@@ -150,7 +150,7 @@ def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experime
     given = {field: getattr(options, option) for option, field in OVERRIDES.items()}
     changes = {field: value for field, value in given.items() if value is not None}
     if options.smoke:
-        changes.setdefault("epochs", SMOKE_EPOCHS)
+        changes = {"epochs": SMOKE_EPOCHS, "limit": SMOKE_LIMIT} | changes
     return [
         dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, **changes))
         for experiment in every

@@ -76,7 +76,8 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
 def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, execution: Execution) -> int:
     started = time.monotonic()
     execution.prepare_process()
-    data = load_splits(plan.spec, options.data_dir, not options.no_download, options.limit, plan.task.protocol)
+    config = plan.experiments[0].config  # limit and protocol are the same for all
+    data = load_splits(plan.spec, options.data_dir, not options.no_download, config.limit, config.protocol)
     data = data.to(execution.device)
     precision = options.precision
     if precision == "auto":
@@ -286,7 +287,7 @@ def time_models(
     say(options, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())
     execution.prepare_process()
-    write_timing(folder, timing_pass(compared, data, len(plan.spec.class_names), execution))
+    write_timing(folder, timing_pass(compared, data, len(plan.spec.class_names), execution, options.smoke))
     return True
 
 

@@ -20,10 +20,10 @@ from utils.results import TimingRecord
 from utils.timing import benchmark, seconds_per_call
 from utils.train import build_model, make_optimizer, train_one_epoch
 
-ROUNDS = 7
+ROUNDS = 5
 THROUGHPUT_BATCH_SIZE = 512
 # Seconds of measurement for each part of the timing pass of a task, warm-up not counted.
-TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 40, 8, 4, 12
+TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3, 9
 
 
 def parameter_shapes(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, tuple]:
@@ -59,26 +59,29 @@ def training_steps(experiment: Experiment, data: Splits, num_classes: int, execu
 
 
 def timing_pass(
-    experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution
+    experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution, smoke: bool = False
 ) -> TimingRecord:
-    """Time all models in shuffled rounds, nothing else running: training steps, inference, latency, throughput."""
+    """Time all models in shuffled rounds, nothing else running: training steps, inference, latency, throughput.
+
+    Training steps are timed ten at a time, one of which records more. With `smoke`, two rounds of the fewest calls.
+    """
+    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, DETAIL_EVERY, 1.0)
     models = {e.name: execution.place(build_model(e, data.image_shape, num_classes, 0)).eval() for e in experiments}
     batch_size = experiments[0].config.batch_size
     wait = execution.synchronize
     with ExitStack() as stack:
-        steps = {
-            e.name: stack.enter_context(training_steps(e, data, num_classes, execution, DETAIL_EVERY))
-            for e in experiments
+        training = {
+            e.name: stack.enter_context(training_steps(e, data, num_classes, execution, steps)) for e in experiments
         }
-        train = benchmark(steps, wait, ROUNDS, TRAIN_SECONDS)
-    inference = benchmark(_inference(models, data, batch_size, execution), wait, ROUNDS, INFERENCE_SECONDS)
-    latency = benchmark(_inference(models, data, 1, execution), wait, ROUNDS, LATENCY_SECONDS)
+        train = benchmark(training, wait, rounds, share * TRAIN_SECONDS)
+    inference = benchmark(_inference(models, data, batch_size, execution), wait, rounds, share * INFERENCE_SECONDS)
+    latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS)
     large = _inference(models, data, THROUGHPUT_BATCH_SIZE, execution)
-    throughput = benchmark(large, wait, ROUNDS, THROUGHPUT_SECONDS)
+    throughput = benchmark(large, wait, rounds, share * THROUGHPUT_SECONDS)
     measured = {}
     for experiment in experiments:
         name, per_epoch = experiment.name, math.ceil(len(data.train) / experiment.config.batch_size)
-        step = [float(np.median(calls)) / DETAIL_EVERY for calls in train[name]]
+        step = [float(np.median(calls)) / steps for calls in train[name]]
         measured[name] = {
             "train_step_seconds": step,
             "train_epoch_seconds": [seconds * per_epoch for seconds in step],

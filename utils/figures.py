@@ -175,7 +175,7 @@ def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
     accuracy_ax, gap_ax = figure.subplots(1, 2, sharey=True)
     accuracy_ax.set_title("test accuracy")
     plots.accuracy_points(accuracy_ax, runs, styles)
-    gap_ax.set_title("gap in the last epoch: validation − fit loss")
+    gap_ax.set_title("last epoch:\nvalidation − fit loss")
     gaps = {model: plots.last_gaps(records) for model, records in runs.items()}
     plots.seed_values(gap_ax, gaps, styles, lambda gap: signed(gap.estimate, 3))
     gap_ax.axvline(0, color="black", linewidth=0.8)
