@@ -33,7 +33,7 @@ def page() -> str:
 
 def section(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    lines = [f"## {path.name}", "", one_line(ast.get_docstring(tree)), ""]
+    lines = [f"## {path.name}", "", one_line(ast.get_docstring(tree).partition("\n\n")[0]), ""]
     lines += ["| fault and outcome | how |", "| --- | --- |"]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):

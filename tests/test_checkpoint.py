@@ -96,6 +96,7 @@ def assert_same_end(first: tuple, second: tuple, first_folder: Path, second_fold
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("net", NETS)
 def test_going_on_after_an_interruption_changes_no_bit(tmp_path, few, net, recipe):
+    """Two interruptions; fused SGD with momentum and random crops, fused Adam; every tensor and number."""
     whole = train_in(tmp_path / "whole", few, net, recipe)
     for after in (1, 3):  # epochs that are kept: it is interrupted in the second and in the last
         interrupt(tmp_path / "parts", few, after, net=net, recipe=recipe)
@@ -175,6 +176,7 @@ def test_at_most_one_in_ten_seconds_and_always_the_last(tmp_path, few, monkeypat
 
 
 def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, monkeypatch):
+    """Other threads and another PyTorch: the differing keys are named, and nothing is trained or written."""
     task = stopped_task(place, monkeypatch)
     path = next(place.runs.rglob("epoch1.json"))
     change_identity(path, threads=7, torch="1.0")
@@ -257,6 +259,7 @@ def truncations(content: bytes, count: int):
 @pytest.mark.parametrize("damage, count", [(truncations, 20), (flips, 200)], ids=["truncated", "a flipped bit"])
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
 def test_damage_leads_back_to_the_generation_before(two_generations, capsys, suffix, damage, count):
+    """Either file of the newest generation: truncated at 20 lengths, 200 random single-bit flips."""
     path = two_generations / f"epoch2.{suffix}"
     content = path.read_bytes()
     assert epoch_found(two_generations) == 2
@@ -286,6 +289,7 @@ def forge(folder: Path, content: bytes):
 
 
 def test_a_pickle_with_the_right_name_and_checksum_runs_no_code(two_generations, tmp_path, capsys):
+    """A stranger's file that makes a folder when unpickled."""
     canary = tmp_path / "canary"
     forge(two_generations, pickle.dumps(Canary(canary)))
     assert epoch_found(two_generations) == 1 and not canary.exists()
@@ -293,6 +297,7 @@ def test_a_pickle_with_the_right_name_and_checksum_runs_no_code(two_generations,
 
 
 def test_a_declared_size_of_an_exabyte_is_refused(two_generations, capsys):
+    """In the header's offsets, and as the header's own length."""
     header = json.dumps({"model.weight": {"dtype": "F32", "shape": [2**58], "data_offsets": [0, 2**60]}}).encode()
     for content in (struct.pack("<Q", len(header)) + header, struct.pack("<Q", 2**60)):
         forge(two_generations, content)
@@ -332,6 +337,7 @@ checkpoints.save(3, tensors, {"history": history, "best_epoch": 1})
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("name", ["fsync", "replace", "unlink"])
 def test_killed_while_saving_the_generation_before_is_whole(two_generations, name, call):
+    """SIGKILL in a child at each fsync, rename and deletion of a save."""
     command = [sys.executable, "-c", KILLED_WHILE_SAVING, str(two_generations), name, str(call)]
     ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}).returncode
     assert ended == -signal.SIGKILL

@@ -41,6 +41,7 @@ def assert_a_alone_failed(place, capsys, code: int, message: str, status="failed
     ids=["MemoryError", "CUDA", "CPU allocator"],
 )
 def test_out_of_memory_ends_its_own_cell(place, monkeypatch, capsys, error):
+    """Raised in the first of two cells, as Python, CUDA and the CPU's allocator word it."""
     step = train.train_one_epoch
 
     def out_of_memory(*arguments):
@@ -55,6 +56,7 @@ def test_out_of_memory_ends_its_own_cell(place, monkeypatch, capsys, error):
 
 @pytest.mark.parametrize("name", ["final.safetensors", "gradient_flow.npz", "A-seed0.npz"])
 def test_a_disk_that_is_full_for_one_cell_ends_that_cell(place, monkeypatch, capsys, name):
+    """ENOSPC while its weights, its gradient flow or its record are written."""
     write_together = cells.write_atomically.__globals__["write_together"]
 
     def full(contents):
@@ -121,6 +123,7 @@ class Poisoned(nn.Module):
 
 @pytest.mark.parametrize("what", ["input", "weight", "gradient"])
 def test_not_a_number_is_recorded_with_its_step(place, capsys, what):
+    """In an input, a weight or a gradient of step 20."""
     poisoned = partial(Poisoned, what=what, at=20)  # in the second epoch of 18 steps
     task = Task("tiny", "digits", [Experiment("A", poisoned, RECIPE), *task_of(B=RECIPE).experiments])
     code = place.run(task=task)
@@ -143,6 +146,7 @@ def test_a_test_set_of_one_example_is_enough(place, monkeypatch):
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_is_set_changes_neither_times_nor_results(place, monkeypatch, hours):
+    """By an hour, back and forward, while a cell trains."""
     assert place.run("--models", "A") == 0
     record = read_record(place.records / "A-seed0.json")
     clock, calls = time.time, []
