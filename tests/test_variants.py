@@ -1,6 +1,7 @@
 """`--ablation` and `--protocol original`: whole runs on small data, and their tables and pictures."""
 
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from test_report import rows_of
 
 import task_1_2_cifar
 from models import FCN
-from utils import figures, outputs
+from utils import figures, outputs, plots
 from utils.canvas import MARKERS, model_styles
 from utils.data import load_splits
 from utils.datasets import DIGITS
 from utils.experiment import Contrast, Experiment, Task, TrainConfig, audit, config_hash, under_original_protocol
 from utils.readme import block_of
-from utils.report import original_protocol_text
+from utils.report import original_protocol_text, results_text
 from utils.results import read_record
+from utils.stats import Interval
 from utils.tables import ablation_table, confused_pairs_table, most_confused, protocol_table
+from utils.words import setting
 
 DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)
 TASK = Task(
@@ -53,6 +56,7 @@ def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys)
     assert [row["differs from A in"] for row in rows.values()] == [
         "nothing", "weight decay 0.01, dropout 0.5", "weight decay 0.01", "augmentation",
     ]  # fmt: skip
+    assert place.ablation_drawn == ["A", "B", "A-Decay", "A-Moved"]
     records = {name: read_record(place.records / f"{name}-seed0.json") for name in ("A", "A-Moved")}
     moved = rows["A-Moved (1 seed)"]
     assert moved["test accuracy"] == f"{records['A-Moved'].test_accuracy:.2%}"
@@ -60,6 +64,35 @@ def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys)
     assert moved["minus A, points"] == f"{points:.2f}"
     assert records["A-Moved"].config["augmentation"] is True and "augmentation" not in records["A"].config
     assert place.run("--replot", task=TASK) == 0 and place.block() == block
+
+
+def test_what_is_told_of_a_quick_look_is_what_was_run(place):
+    assert place.run("--ablation", "--weight-decay", "0.05", "--epochs", "1", task=TASK) == 0
+    text = (place.runs / "quick/tiny/RESULTS.md").read_text()
+    rows = rows_of(text, "differs from A in")
+    assert [row["differs from A in"] for row in rows.values()] == ["nothing", "dropout 0.5", "nothing", "augmentation"]
+    assert "- A and B: dropout 0.25 and 0.5." in text
+
+
+def test_a_variant_whose_models_are_not_there_yet_is_told(place, capsys):
+    assert place.run("--models", "A-Decay", task=TASK) == 0
+    assert "1 of the ablation, shown once a model of the task itself has one" in capsys.readouterr().err
+    assert place.run("--models", "B", task=TASK) == 0
+    rows = rows_of(place.block(), "differs from A in")
+    assert [row["minus A, points"] for row in rows.values()] == ["no seed of both"] * 2
+
+
+def test_records_of_another_protocol_are_never_replaced(place, capsys):
+    assert place.run("--output-dir", str(place.folder / "mine"), task=TASK) == 0
+    before = digests(place.folder / "mine")
+    assert place.run("--protocol", "original", "--output-dir", str(place.folder / "mine"), task=TASK) == 2
+    assert "holds records of tiny; choose another --output-dir" in capsys.readouterr().err
+    assert digests(place.folder / "mine") == before and place.trained == []
+
+
+def test_settings_of_any_type_are_told():
+    told = [setting(*item) for item in (("widths", (1, 2)), ("limit", None), ("optimizer", "adam"), ("dropout", 0.0))]
+    assert told == ["widths (1, 2)", "limit None", "optimizer adam", "dropout 0"]
 
 
 def test_one_variant_can_be_run_alone_and_no_timing_pass_is_due(place, capsys):
@@ -88,6 +121,8 @@ def test_what_does_not_go_together_is_refused(place, capsys, arguments, message)
 def test_an_ablation_needs_a_contrast_that_says_what_it_takes_apart():
     with pytest.raises(ValueError, match="an ablation needs a contrast of two variants"):
         audit(dataclasses.replace(TASK, contrasts=[]))
+    with pytest.raises(ValueError, match="two experiments have the same name: A, B, A"):
+        audit(dataclasses.replace(TASK, ablation=TASK.experiments[:1]))
 
 
 def test_the_two_residual_nets_of_task_1_2_differ_in_dropout_and_weight_decay_alone():
@@ -139,6 +174,23 @@ def test_the_picture_of_the_ablation_shows_accuracy_and_gap(seeds):
     assert "which regulariser" in text_of(figure) and not by_label(gap_ax)
 
 
+def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda figure, path: path)
+    ablation = ablation_runs(1)
+    names = [experiment.name for experiment in ABLATION.experiments]
+    runs = {name: [make_record(name, **CIFAR)] for name in names[:2]} | {name: ablation[name] for name in names[2:]}
+    pair = ("CNNWithResidual", "CNNWithResidual-Regularized")
+    rows = [plots.Difference("any", Interval(0.01, np.nan, np.nan, 1), [0.01], "too few seeds")]
+    drawn = figures.draw_task(
+        runs, None, Path("p"), ABLATION_NAMES, differences=rows, confused_pair=pair, ablation=ablation
+    )
+    text = results_text(runs, ablation, [], None, {}, [], "p/", ABLATION)
+    shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
+    assert sorted(path for _, path in shown) == sorted(map(str, drawn)) and "p/regularisation_ablation.png" in text
+    assert len({alt for alt, _ in shown}) == len(shown)
+    assert "CNNWithResidual: nothing; as part of the architectures dropout 0.25 and 0." in text
+
+
 ABLATION_NAMES = [e.name for e in (*ABLATION.experiments, *ABLATION.ablation)]
 
 
@@ -159,8 +211,10 @@ def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_se
     assert record.config["protocol"] == "original" and record.task == "original_protocol/tiny"
     assert record.history[-1]["val_accuracy"] == record.test_accuracy
     assert read_record(place.records / "A-seed0.json").config_hash != record.config_hash
-    assert "test set was the validation set" in block_of(place.readme.read_text(), "original_protocol/tiny")
-    assert "No timing pass" in capsys.readouterr().out
+    block = block_of(place.readme.read_text(), "original_protocol/tiny")
+    assert "test set was the validation set" in block and "| A | – | " in block
+    told = capsys.readouterr().out
+    assert "No timing pass" in told and "best-validation weights" not in told.partition("No timing pass")[2]
     assert place.run("--protocol", "original", "--epochs", "1", task=TASK) == 0  # a quick look
     assert (place.runs / "quick/original_protocol/tiny/RESULTS.md").exists()
 
@@ -203,7 +257,8 @@ ORIGINAL = {"FCN": {"val_accuracy": [90.0, 98.16]}}
     ],
 )
 def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
-    (row,) = rows_of(protocol_table(original_runs(*accuracies), ORIGINAL), "original").values()
+    row, ours = rows_of(protocol_table(original_runs(*accuracies), ORIGINAL), "original").values()
+    assert ours["original"] == "–" and "no such model" in ours["more than seeds explain?"]
     assert row["more than seeds explain?"] == verdict
     assert row["original"] == "98.16%" and row["ours"].startswith(f"{np.mean(accuracies):.2%}")
     assert row["original minus ours, points"] == f"{98.16 - 100 * np.mean(accuracies):.2f}"
@@ -217,7 +272,7 @@ def test_the_original_protocols_text_is_labelled_and_names_what_is_left_out():
 
 @pytest.mark.parametrize("task", ["task_1_1", "task_1_2"])
 def test_the_original_accuracies_are_those_that_the_report_gives(task):
-    runs, _ = outputs.original_report(Path(f"original_protocol/{task}").name)
+    runs, _ = outputs.original_report(task)
     last = {name: run["val_accuracy"][-1] for name, run in runs.items()}
     assert (
         last

@@ -134,7 +134,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     if options.protocol == "original" and (options.ablation or not compared.issuperset(options.models or ())):
         parser.error(f"argument --protocol: original has no ablation; choose from {', '.join(sorted(compared))}")
     if options.protocol == "original" and options.time_only:
-        parser.error("argument --time-only: not allowed with --protocol original, whose models cost the same")
+        parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
     for folder in (options.output_dir, options.runs_dir, options.data_dir):
         for path in (folder, *folder.absolute().parents) if folder else ():
             if path.exists() and not path.is_dir():
@@ -142,17 +142,22 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experiment]:
-    """The experiments to run, the options' overrides applied to their recipes."""
-    every = (*task.experiments, *task.ablation)
-    default = every if options.ablation else task.experiments
-    names = options.models or [experiment.name for experiment in default]
+def overridden(task: Task, options: argparse.Namespace) -> Task:
+    """The task with the options' overrides applied to all its recipes."""
     given = {field: getattr(options, option) for option, field in OVERRIDES.items()}
     changes = {field: value for field, value in given.items() if value is not None}
     if options.smoke:
         changes = {"epochs": SMOKE_EPOCHS, "limit": SMOKE_LIMIT} | changes
-    return [
-        dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, **changes))
-        for experiment in every
-        if experiment.name in names
-    ]
+
+    def changed(experiments: Sequence[Experiment]) -> list[Experiment]:
+        return [dataclasses.replace(e, config=dataclasses.replace(e.config, **changes)) for e in experiments]
+
+    return dataclasses.replace(task, experiments=changed(task.experiments), ablation=changed(task.ablation))
+
+
+def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experiment]:
+    """The experiments to run: those named, else those of the task, and its ablation where that is asked for."""
+    every = [*task.experiments, *task.ablation]
+    if options.models:
+        return [experiment for experiment in every if experiment.name in options.models]
+    return every if options.ablation else list(task.experiments)

@@ -119,7 +119,7 @@ def _onset(records: Sequence[RunRecord], model: str, claimed: int | None) -> Fin
     spread = f", epoch {epochs_in_words(found)}" if found else ""
     numbers = f"{model}: an onset in {len(found)} of {plural(n, 'seed')}{spread}"
     if n < FEWEST_SEEDS:
-        return Finding(None, numbers)
+        return Finding(None, numbers if n else f"{model}: not run")
     if claimed is None:
         return Finding(True if not found else False if 2 * len(found) > n else None, numbers)
     if 2 * len(found) > n:
@@ -137,8 +137,9 @@ def cats_and_dogs(evidence: Evidence) -> list[Finding]:
     findings = []
     most = [np.unravel_index(np.argmax(c + c.T), c.shape) for c in plain.values()]
     count = sum(set(pair) == {CAT, DOG} for pair in most)
-    numbers = f"CIFARCNN: the most confused pair in {count} of {plural(len(plain), 'seed')}"
-    findings.append(Finding(_unanimous(count, len(plain)), numbers))
+    if plain:
+        numbers = f"CIFARCNN: the most confused pair in {count} of {plural(len(plain), 'seed')}"
+        findings.append(Finding(_unanimous(count, len(plain)), numbers))
     seeds = sorted(plain.keys() & residual.keys())
     fewer = mean_interval([(residual[s] + residual[s].T - plain[s] - plain[s].T)[CAT, DOG] for s in seeds])
     holds = None if len(seeds) < FEWEST_SEEDS or np.isnan(fewer.low) or fewer.low <= 0 <= fewer.high else fewer.high < 0
@@ -146,9 +147,9 @@ def cats_and_dogs(evidence: Evidence) -> list[Finding]:
     if seeds:
         numbers = f"CNNWithResidual: {fewer.estimate:+.0f} confusions of the two{bounds}, {plural(len(seeds), 'seed')}"
         findings.append(Finding(holds, numbers))
-    count = sum(set(np.argsort(c[CAT])[-2:]) == {DOG, FROG} for c in regularised.values())
-    numbers = f"with regularisation cats taken most for dogs and frogs in {count} of {plural(len(regularised), 'seed')}"
-    findings.append(Finding(_unanimous(count, len(regularised)), numbers))
+    count, n = sum(set(np.argsort(c[CAT])[-2:]) == {DOG, FROG} for c in regularised.values()), len(regularised)
+    numbers = f"with regularisation cats taken most for dogs and frogs in {count} of {plural(n, 'seed')}"
+    findings.append(Finding(_unanimous(count, n), numbers if n else "the regularised net: not run"))
     return findings
 
 

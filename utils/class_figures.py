@@ -103,7 +103,9 @@ def confusion_difference(a_records: Sequence[RunRecord], b_records: Sequence[Run
     if change.n < FEWEST_SEEDS:
         title += f"Points of each row, {seed_count([change.n])}: too few for intervals, so no cell is greyed"
     else:
-        title += f"Points of each row, mean of {change.n} seeds; grey: unadjusted 95% t-interval over seeds covers 0"
+        title += (
+            f"Points of each row, mean of {change.n} seeds; grey: unadjusted 95% t-interval covers 0 or is undefined"
+        )
     figure = new_figure(8.2, title)
     ax = figure.subplots()
     points = 100 * change.mean

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import shlex
 import shutil
 import signal
@@ -20,7 +19,7 @@ from utils.arguments import parse
 from utils.cells import CellJob
 from utils.checkpoint import CheckpointError
 from utils.cost import choose_precision, seconds_per_step, timing_pass
-from utils.data import Splits, load_splits
+from utils.data import Splits, batch_sizes, load_splits
 from utils.datasets import DataError
 from utils.device import Execution, choose_device, physical_cores
 from utils.distributed import run_in_turn, run_side_by_side
@@ -31,7 +30,7 @@ from utils.locks import FolderInUse, sole_writer
 from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown, shown_kind
 from utils.plan import Plan, make_plan
 from utils.progress import Progress
-from utils.results import RunRecord, drop_records, publish, read_timing, to_json, write_timing
+from utils.results import RecordError, RunRecord, drop_records, publish, read_record, read_timing, to_json, write_timing
 
 EVALUATION_SHARE = 1.1  # a run's time over that of its training steps
 
@@ -61,7 +60,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     try:
         with sole_writer(plan.output, options.runs_dir / plan.task.name):
             return train_and_draw(plan, options, processes, execution)
-    except (FolderInUse, CheckpointError) as error:
+    except (FolderInUse, CheckpointError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (DataError, OSError) as error:
@@ -166,6 +165,7 @@ def train(
     execution, folder = jobs[0].execution, plan.records(jobs[0].execution.kind)
     done = [record for job in jobs if options.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    check_records(folder, jobs)
     for job in waiting:
         prepare_checkpoints(job, options.resume)
     check_disk_space(waiting, options.runs_dir)
@@ -218,6 +218,17 @@ def reusable(job: CellJob) -> RunRecord | None:
     return record
 
 
+def check_records(folder: Path, jobs: Sequence[CellJob]) -> None:
+    """Raise RecordError if a run would replace a record of another task or protocol."""
+    for job in jobs:
+        try:
+            record = read_record(folder / f"{job.stem}.json")
+        except RecordError:
+            continue
+        if record.task != job.task:
+            raise RecordError(f"{shown(folder)} holds records of {record.task}; choose another --output-dir")
+
+
 def check_disk_space(jobs: Sequence[CellJob], folder: Path) -> None:
     """Raise OSError unless what `jobs` may need at most is free where `folder` lies or will lie."""
     needed = sum(job.bytes_needed for job in jobs)
@@ -254,7 +265,7 @@ def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dic
     experiments = {job.experiment.name: job.experiment for job in jobs}
     seconds = {}
     for name, experiment in experiments.items():
-        steps = math.ceil(len(data.train) / experiment.config.batch_size) * experiment.config.epochs
+        steps = len(batch_sizes(len(data.train), experiment.config.batch_size)) * experiment.config.epochs
         try:
             step = seconds_per_step(experiment, data, len(jobs[0].spec.class_names), execution)
         except Exception:  # whatever it is, the cell itself will fail with it and leave a record
@@ -270,14 +281,10 @@ def time_models(
 
     Only a pass over all models replaces the last, and only if something was trained now (`records`) or never timed.
     """
-    folder, names = plan.records(execution.kind), [experiment.name for experiment in plan.task.experiments]
-    compared = [experiment for experiment in plan.experiments if experiment.name in names]
+    folder, names = plan.records(execution.kind), [experiment.name for experiment in plan.compared]
     trained = [record for record in records if record.model in names]
-    if plan.task.protocol == "original":
-        say(options, "No timing pass: the protocol changes no model's times.")
-        return False
-    if [experiment.name for experiment in compared] != names:
-        say(options, "No timing pass: it compares all models of the task, and this run leaves some out.")
+    if not names:
+        say(options, "No timing pass: it compares all models of the task by its own protocol.")
         return False
     if any(record.status == "failed" for record in trained):
         say(options, "No timing pass: a model that failed can't be timed.")
@@ -287,7 +294,7 @@ def time_models(
     say(options, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())
     execution.prepare_process()
-    write_timing(folder, timing_pass(compared, data, len(plan.spec.class_names), execution, options.smoke))
+    write_timing(folder, timing_pass(plan.compared, data, len(plan.spec.class_names), execution, options.smoke))
     return True
 
 

@@ -1,6 +1,5 @@
 """What a model costs: parameters, FLOPs, and the timing pass; and which precision is faster on this machine."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,14 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils.data import Splits
+from utils.data import Splits, batch_sizes
 from utils.device import Execution, has_bf16_units
 from utils.environment import describe_environment
 from utils.experiment import Experiment
 from utils.gradients import DETAIL_EVERY, GradientFlow
 from utils.results import TimingRecord
 from utils.timing import benchmark, seconds_per_call
-from utils.train import build_model, make_optimizer, train_one_epoch
+from utils.train import build_model, epoch_offsets, make_optimizer, train_one_epoch
 
 ROUNDS = 5
 THROUGHPUT_BATCH_SIZE = 512
@@ -49,10 +48,11 @@ def training_steps(experiment: Experiment, data: Splits, num_classes: int, execu
     optimizer = make_optimizer(model, config)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     order = order.repeat(1 + steps * config.batch_size // len(order))[: steps * config.batch_size].to(execution.device)
+    offsets = epoch_offsets(len(data.train), 0, 1).to(execution.device) if config.augmentation else None
     with GradientFlow(model, optimizer, steps) as flow:
 
         def run() -> None:
-            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order), execution)
+            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order, offsets), execution)
             flow.read()
 
         yield run
@@ -80,7 +80,7 @@ def timing_pass(
     throughput = benchmark(large, wait, rounds, share * THROUGHPUT_SECONDS)
     measured = {}
     for experiment in experiments:
-        name, per_epoch = experiment.name, math.ceil(len(data.train) / experiment.config.batch_size)
+        name, per_epoch = experiment.name, len(batch_sizes(len(data.train), experiment.config.batch_size))
         step = [float(np.median(calls)) / steps for calls in train[name]]
         measured[name] = {
             "train_step_seconds": step,

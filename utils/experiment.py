@@ -130,8 +130,20 @@ def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
     return found
 
 
+def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
+    """Options of the same name that differ between two model classes, as part of their architectures."""
+    options = [model_defaults(experiment.model) | model_options(experiment.model) for experiment in (a, b)]
+    if options[0].pop("class") == options[1].pop("class"):
+        return {}
+    common = options[0].keys() & options[1].keys()
+    return {n: (options[0][n], options[1][n]) for n in sorted(common) if options[0][n] != options[1][n]}
+
+
 def audit(task: Task) -> None:
     """Raises ValueError if a contrast names no experiment of the task, or its two differ in more than it declares."""
+    names = [experiment.name for experiment in (*task.experiments, *task.ablation)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two experiments have the same name: {', '.join(names)}")
     experiments = {experiment.name: experiment for experiment in task.experiments}
     if task.ablation and not variants(task.contrasts):
         raise ValueError("an ablation needs a contrast of two variants, declared with what they differ in")

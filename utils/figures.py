@@ -31,6 +31,7 @@ from utils.flow import has_flow
 from utils.gradient_figures import gradient_by_depth, gradient_flow, update_ratio
 from utils.plots import Difference
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
+from utils.verdicts import overfitting_sentence
 
 NOT_MEASURED = "not measured yet"
 
@@ -92,15 +93,14 @@ def draw_task(
 
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
     """One model's loss, accuracy and generalisation gap over the epochs, the overfitting onset where there is one."""
-    epochs, onset = plots.onset_epochs(records)
     title = f"{records[0].model} on {records[0].data_name}: learning curves, {seed_count([len(records)])}"
-    figure = new_figure(4.4, f"{title}\nOverfitting onset: {onset}")
+    figure = new_figure(4.4, f"{title}\nOverfitting: {overfitting_sentence(records)}")
     loss_ax, accuracy_ax, gap_ax = figure.subplots(1, 3)
     plots.learning_curves(loss_ax, records, "loss", style)
     plots.learning_curves(accuracy_ax, records, "accuracy", style)
     plots.generalisation_gap(gap_ax, records, style)
     for ax in (loss_ax, gap_ax):
-        plots.mark_onset(ax, epochs)
+        plots.mark_onset(ax, records)
     handles = labelled_lines(loss_ax)
     if len(records) > 1:
         handles.append(Patch(color="black", alpha=0.15, label="band: lowest to highest seed"))

@@ -32,7 +32,8 @@ def draw(plan: Plan, kind: str) -> bool:
     every, left_out = read_runs(folder, task.name, plan.declared)
     runs = {e.name: every[e.name] for e in task.experiments if e.name in every}
     if not runs:
-        print(f"{shown(folder)}: no record counts", *left_out, sep="\n  ", file=sys.stderr)
+        why = f"{len(every)} of the ablation, shown once a model of the task itself has one" if every else "none"
+        print(f"{shown(folder)}: records that count: {why}", *left_out, sep="\n  ", file=sys.stderr)
         if not plan.quick:
             return False
     original, claims = original_report(Path(task.name).name)
@@ -72,12 +73,11 @@ def draw_pictures(plan: Plan, runs: Runs, ablation: Runs, timing: TimingRecord |
 
 
 def ablation_runs(every: Runs, task: Task) -> dict[str, Sequence[RunRecord]]:
-    """The two contrasted variants of one model and those of the ablation, once one of these and the first have run."""
-    plain, regularised = variants(task.contrasts) or ("", "")
-    names = [e.name for e in task.ablation if e.name in every]
-    if not names or plain not in every:
+    """The two contrasted variants of one model and those of the ablation, once one of these has run."""
+    names = [e.name for e in task.ablation]
+    if every.keys().isdisjoint(names):
         return {}
-    return {name: every[name] for name in (plain, regularised, *names) if name in every}
+    return {name: every[name] for name in (*variants(task.contrasts), *names) if name in every}
 
 
 def shown_kind(plan: Plan, wanted: str | None) -> str:
@@ -116,7 +116,10 @@ def plan_in_words(
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
     if waiting:
-        lines.append(f"Training will take about {minutes(max(busy_until))}, the timing pass up to 1.5 minutes more.")
+        timing = (
+            ", the timing pass one or two minutes more" if plan.compared and plan.spec.name == plan.task.dataset else ""
+        )
+        lines.append(f"Training will take about {minutes(max(busy_until))}{timing}.")
     return "\n".join(lines)
 
 
@@ -126,11 +129,11 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     for record in records:
         seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
         outcome = (
-            f"test {record.test_accuracy:.2%}, best-validation weights (epoch {record.best_epoch}) "
-            f"{record.best_test_accuracy:.2%}"
-            if record.status == "finished"
-            else f"{record.status}: {record.message}"
+            f"test {record.test_accuracy:.2%}" if record.status == "finished" else f"{record.status}: {record.message}"
         )
+        if record.status == "finished" and plan.task.protocol == "holdout":  # else chosen on the test set
+            best = f"{record.best_test_accuracy:.2%}"
+            outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
         lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
     lines.append(f"Pictures, RESULTS.md and records: {shown(plan.output)}")
     paths = [str(path.relative_to(CHECKOUT)) for path in (plan.output, README) if path.is_relative_to(CHECKOUT)]

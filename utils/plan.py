@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.arguments import chosen_experiments
+from utils.arguments import chosen_experiments, overridden
 from utils.cost import parameter_shapes
 from utils.datasets import DATASETS, STAND_INS, DatasetSpec
 from utils.environment import CHECKOUT
@@ -28,6 +28,13 @@ class Plan:
     output: Path
     updates_readme: bool
 
+    @property
+    def compared(self) -> list[Experiment]:
+        """All the task's own experiments, to be timed together; none if some are left out, or by another protocol."""
+        names = [experiment.name for experiment in self.task.experiments]
+        found = [experiment for experiment in self.experiments if experiment.name in names]
+        return found if len(found) == len(names) and self.task.protocol == "holdout" else []
+
     def records(self, kind: str) -> Path:
         return self.output / "records" / kind
 
@@ -40,9 +47,10 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     if options.smoke and task.dataset not in STAND_INS:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
+    recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
+    task = overridden(task, options)
     experiments = chosen_experiments(task, options)
     hashes = hashes_of(experiments, spec)
-    recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
         raise ValueError(f"--output-dir {options.output_dir}: a quick look keeps out of {PLOTS}; choose another folder")

@@ -79,20 +79,13 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
     return ax
 
 
-def onset_epochs(records: Sequence[RunRecord]) -> tuple[list[int], str]:
-    """The epochs from which seeds overfit, of those that do, and the same in words."""
-    onsets = [record.onset for record in records]
-    epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
-    if not epochs:
-        return [], onsets[0].reason
-    words = f"epoch {np.median(epochs):g}" + (f" ({min(epochs)} to {max(epochs)})" if len(set(epochs)) > 1 else "")
-    return epochs, words + (f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else "")
-
-
-def mark_onset(ax: Axes, epochs: Sequence[int]) -> Axes:
-    """A line at the median of the epochs from which seeds overfit, if there are any."""
+def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
+    """A line at the median of the epochs from which seeds overfit, if any do."""
+    epochs = [record.onset.epoch for record in records if record.onset.epoch is not None]
     if epochs:
-        ax.axvline(np.median(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label="overfitting onset")
+        count = f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
+        label = f"overfitting onset{count}"
+        ax.axvline(np.median(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label=label)
     return ax
 
 

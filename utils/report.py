@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from utils.claims import Evidence, examined
 from utils.comparisons import FAMILY_ERROR_RATE
-from utils.experiment import Contrast, Task, differences, variants
+from utils.experiment import Contrast, Task, architectural, differences, variants
 from utils.flow import depth_verdict, has_flow
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.tables import (
@@ -26,7 +26,7 @@ from utils.verdicts import (
     stability_verdicts,
     time_sentence,
 )
-from utils.words import bullets, plural, points, table
+from utils.words import bullets, plain, plural, points, table
 
 NOTHING_YET = "No finished run of the current recipes yet."
 
@@ -84,7 +84,8 @@ def original_protocol_text(runs: Runs, left_out: Sequence[str], original: Mappin
             _what_was_run(runs),
             "All training images were trained on, and the test set was the validation set, as in the original report: "
             "only to check its figures. Accuracy on the test set with the weights of the last epoch; more than seeds "
-            "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds.",
+            "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds "
+            "(each model by itself, unadjusted).",
             protocol_table(runs, original),
             _left_out(left_out),
         ]
@@ -162,8 +163,13 @@ def _verdicts(runs: Runs, timing: TimingRecord | None, task: Task, pictures: str
 def _recipes_in_words(task: Task, contrast: Contrast) -> str:
     experiments = {experiment.name: experiment for experiment in task.experiments}
     found = differences(experiments[contrast.a], experiments[contrast.b])
-    told = ", ".join(f"{name} {values[0]} and {values[1]}" for name, values in found.items())
-    return f"{contrast.a} and {contrast.b}: {told or 'nothing'}"
+    text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing'}"
+    built_in = architectural(experiments[contrast.a], experiments[contrast.b])
+    return f"{text}; as part of the architectures {_pairs_in_words(built_in)}" if built_in else text
+
+
+def _pairs_in_words(values: Mapping[str, tuple]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
 
 
 def _sentence_on_training(runs: Runs) -> str:
@@ -185,8 +191,8 @@ def _ablation(runs: Runs, task: Task, pictures: str) -> str:
         return ""
     picture = _picture("regularisation_ablation", "Test accuracy and gap between the losses by regulariser", pictures)
     return (
-        "Which regulariser does it? Shown without verdicts, since these are no planned contrasts; losses are those of "
-        f"the last epoch:\n\n{ablation_table(runs, task)}\n\n{picture}"
+        "Which regulariser does it? Unadjusted 95% intervals, and no verdicts but the one above, since the others are "
+        f"no planned contrasts; losses are those of the last epoch:\n\n{ablation_table(runs, task)}\n\n{picture}"
     )
 
 

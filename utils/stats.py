@@ -117,10 +117,14 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     best = int(smoothed.argmin())
     sigma = 1.4826 * stats.median_abs_deviation(np.diff(val_loss, 2)[1:]) / np.sqrt(6)
     # The last 3 epochs lie above the minimum only if e* is none of them, so that needs no test of its own.
-    rise = smoothed[-3:].min() - smoothed[best]
-    if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_loss[-1] < fit_loss[best]:
+    rise, fit_falls = smoothed[-3:].min() - smoothed[best], fit_loss[-1] < fit_loss[best]
+    if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_falls:
         return Onset(best + 1, f"overfits from epoch {best + 1}")
-    return Onset(None, f"none within {epochs} epochs")
+    reason = f"none within {epochs} epochs"
+    if rise > 0.01 * smoothed[best] and fit_falls:
+        by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
+        reason += f" beyond noise (the last 3 lie {by:.1%} above the lowest, 3 sigma are {noise:.1%})"
+    return Onset(None, reason)
 
 
 def accuracy_plateau(val_accuracy: ArrayLike) -> int | None:

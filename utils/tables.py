@@ -20,6 +20,7 @@ from utils.verdicts import overfitting_sentence
 from utils.words import epochs_in_words, percent, plural, points, setting, table
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
+FEWEST_ROUNDS = 3  # for times to mean something
 PAIRS_SHOWN = 5  # of confused classes
 
 
@@ -94,6 +95,8 @@ def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
         f"{on['torch']}): medians over {timing.rounds} shuffled rounds with nothing else running, quartiles or 95% "
         f"intervals in brackets. Training time excludes loading the data into memory and evaluation."
     )
+    if timing.rounds < FEWEST_ROUNDS:
+        notes += " So few rounds of a call each show that the pass works, and no more."
     return table(header, rows) + "\n\n" + notes + _busy(timing)
 
 
@@ -173,7 +176,7 @@ def ablation_table(runs: Runs, task: Task) -> str:
                 f"{model} ({plural(len(records), 'seed')})",
                 ", ".join(setting(field, values[1]) for field, values in found.items()) or "nothing",
                 percent(accuracy),
-                "" if model == plain else _paired_difference(runs[plain], records),
+                "" if model == plain else _paired_difference(runs.get(plain, ()), records),
                 f"{last['fit']:.3f}",
                 f"{last['val'] - last['fit']:.3f}",
                 overfitting_sentence(records),
@@ -188,7 +191,7 @@ def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
     seeds = sorted(correct[0].keys() & correct[1].keys())
     if not seeds:
         return "no seed of both"
-    interval = accuracy_interval([correct[1][seed] - correct[0][seed] for seed in seeds], a[0].test_total)
+    interval = accuracy_interval([correct[1][seed] - correct[0][seed] for seed in seeds], b[0].test_total)
     bounds = "" if np.isnan(interval.low) else f" ({points(interval.low)} to {points(interval.high)})"
     return f"{points(interval.estimate)}{bounds}"
 
@@ -197,12 +200,14 @@ def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
     """The last epoch's validation accuracies beside the original report's, each one run of its own."""
     rows = []
     for model, records in runs.items():
+        accuracies = [record.curve("val_accuracy")[-1] for record in records]
+        ours = mean_interval(accuracies)
         if model in original:
             theirs = original[model]["val_accuracy"][-1] / 100
-            accuracies = [record.curve("val_accuracy")[-1] for record in records]
-            ours = mean_interval(accuracies)
-            difference = f"{points(theirs - ours.estimate)}"
+            difference = points(theirs - ours.estimate)
             rows.append([model, f"{theirs:.2%}", percent(ours), difference, _beyond_seeds(theirs, accuracies)])
+        else:
+            rows.append([model, "–", percent(ours), "–", "it had no such model"])
     return table(["model", "original", "ours", "original minus ours, points", "more than seeds explain?"], rows)
 
 

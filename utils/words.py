@@ -22,7 +22,12 @@ def epochs_in_words(epochs: Sequence[int]) -> str:
 def setting(field: str, value) -> str:
     """A field of a recipe and its value: "weight decay 0.01"; of a switch the name alone."""
     name = field.replace("_", " ")
-    return name if value is True else f"no {name}" if value is False else f"{name} {value:g}"
+    return name if value is True else f"no {name}" if value is False else f"{name} {plain(value)}"
+
+
+def plain(value) -> str:
+    """A setting's value, such as 0 for 0.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plural(count: int, noun: str) -> str:
