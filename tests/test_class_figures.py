@@ -12,6 +12,8 @@ from sklearn.metrics import confusion_matrix
 
 from utils import class_figures
 from utils.canvas import STYLE
+from utils.confusion import confusion_change
+from utils.tables import confusion_change_table
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +101,7 @@ def pair_of_models(a_wrong, b_wrong):
 def test_confusion_difference_is_b_minus_a_over_the_seeds_of_both():
     a, b = pair_of_models([(5, 2), (6, 4), (5, 1)], [(1, 2), (3, 2), (2, 3)])
     extra = with_predictions(7, "B", predictions_of(9, 9))  # a seed that A lacks
-    change = class_figures.confusion_change(a[::-1], [extra, *b])
+    change = confusion_change(a[::-1], [extra, *b])
     fewer, ones = np.array([-4, -3, -3]) / 10, np.array([0, -2, 2]) / 20
     np.testing.assert_allclose(change.mean[0], [-fewer.mean(), 0, fewer.mean()])
     np.testing.assert_allclose(change.mean[1], [ones.mean(), -ones.mean(), 0], atol=1e-12)
@@ -115,13 +117,23 @@ def test_confusion_difference_greys_and_says_what_it_is_not_sure_of():
     figure = class_figures.confusion_difference(a, b)
     ax = figure.axes[0]
     image = ax.images[0]
-    assert image.get_array().mask.tolist() == class_figures.confusion_change(a, b).unsure.tolist()
+    assert image.get_array().mask.tolist() == confusion_change(a, b).unsure.tolist()
     assert image.norm.vmin == -image.norm.vmax and image.norm(0.0) == 0.5
     texts = {text.get_position(): text.get_text() for text in ax.texts}
     assert (texts[2, 0], texts[0, 0], texts[1, 0]) == ("−33.3", "+33.3", "0.0")
     title = figure.get_suptitle()
     assert "B minus A" in title and "3 seeds" in title and "unadjusted 95% t-interval" in title
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("true class", "predicted class")
+
+
+def test_the_table_of_changes_names_the_largest_first():
+    a, b = pair_of_models([(5, 2), (6, 4), (5, 1)], [(1, 2), (3, 2), (2, 3)])
+    text = confusion_change_table({"A": a, "B": b}, "A", "B")
+    assert "B minus A" in text and text.splitlines()[4:] == ["| a → c | -33.3 | spares 0 |"]
+    b[0].arrays["test_predictions"][10:15] = 0
+    rows = confusion_change_table({"A": a, "B": b}, "A", "B").splitlines()[4:]
+    assert rows == ["| a → c | -33.3 | spares 0 |", "| b → a | +5.0 | covers 0 or is undefined |"]
+    assert "| a → c | -40.0 | none (1 seed) |" in confusion_change_table({"A": a[:1], "B": b}, "A", "B")
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -138,4 +150,4 @@ def test_with_few_seeds_no_cell_is_grey(seeds):
 
 def test_models_without_a_seed_in_common_have_no_difference():
     with pytest.raises(ValueError, match="FCN and CIFARCNN have no seed in common"):
-        class_figures.confusion_change([make_record("FCN", 0)], [make_record("CIFARCNN", 1)])
+        confusion_change([make_record("FCN", 0)], [make_record("CIFARCNN", 1)])

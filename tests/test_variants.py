@@ -17,6 +17,7 @@ import task_1_2_cifar
 from models import FCN
 from utils import figures, outputs, plots
 from utils.canvas import MARKERS, model_styles
+from utils.confusion import most_confused
 from utils.data import load_splits
 from utils.datasets import DIGITS
 from utils.experiment import Contrast, Experiment, Task, TrainConfig, audit, config_hash, under_original_protocol
@@ -24,7 +25,7 @@ from utils.readme import block_of
 from utils.report import original_protocol_text, results_text
 from utils.results import read_record
 from utils.stats import Interval
-from utils.tables import ablation_table, confused_pairs_table, most_confused, protocol_table
+from utils.tables import ablation_table, confused_pairs_table, protocol_table
 from utils.words import setting
 
 DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,8 +10,9 @@ from matplotlib.colors import CenteredNorm, PowerNorm
 from matplotlib.figure import Figure
 
 from utils.canvas import new_figure, seed_count, signed
+from utils.confusion import confusion_change, shares_of_rows
 from utils.results import RunRecord
-from utils.stats import FEWEST_SEEDS, mean_interval
+from utils.stats import FEWEST_SEEDS
 
 MISTAKES_A_ROW = 8
 GREY = "#dddddd"
@@ -26,11 +26,6 @@ def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
     figure = new_figure(8.2, title)
     confusion(figure.subplots(), records)
     return figure
-
-
-def shares_of_rows(counts: np.ndarray) -> np.ndarray:
-    """Each cell as a fraction of its row; 0 in the row of a class without images."""
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
@@ -66,33 +61,6 @@ def name_classes(ax: Axes, record: RunRecord) -> Axes:
     ax.grid(False)
     ax.set(xlabel="predicted class", ylabel="true class")
     return ax
-
-
-class ConfusionChange(NamedTuple):
-    """How confusion differs between two models: `mean` (K, K), fractions of the true class's images, over `n` seeds;
-    `unsure` (K, K) bool, where the unadjusted 95% t-interval over seeds covers 0 or is undefined."""
-
-    mean: np.ndarray
-    unsure: np.ndarray
-    n: int
-
-
-def confusion_change(a_records: Sequence[RunRecord], b_records: Sequence[RunRecord]) -> ConfusionChange:
-    """Shares of rows, b minus a, over the seeds that both have; below 3 seeds nothing is `unsure`.
-
-    Raises ValueError if the two share no seed.
-    """
-    a, b = ({record.seed: record for record in records} for records in (a_records, b_records))
-    seeds = sorted(a.keys() & b.keys())
-    if not seeds:
-        raise ValueError(f"{a_records[0].model} and {b_records[0].model} have no seed in common")
-    changes = np.array([np.subtract(*(shares_of_rows(runs[s].counts_by_class) for runs in (b, a))) for s in seeds])
-    unsure = np.zeros(changes.shape[1:], dtype=bool)
-    if len(seeds) >= FEWEST_SEEDS:
-        for cell in np.ndindex(unsure.shape):
-            interval = mean_interval(changes[:, *cell])
-            unsure[cell] = not (interval.low > 0 or interval.high < 0)
-    return ConfusionChange(changes.mean(axis=0), unsure, len(seeds))
 
 
 def confusion_difference(a_records: Sequence[RunRecord], b_records: Sequence[RunRecord]) -> Figure:

@@ -10,6 +10,7 @@ from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.tables import (
     ablation_table,
     confused_pairs_table,
+    confusion_change_table,
     main_table,
     original_table,
     protocol_table,
@@ -209,7 +210,8 @@ def _gradients(runs: Runs, pictures: str) -> str:
 def _confusion_difference(runs: Runs, pair: tuple[str, str] | None, pictures: str) -> str:
     if pair is None or not share_a_seed(runs, *pair):
         return ""
-    return _picture("confusion_difference", f"Confusion of {pair[1]} minus that of {pair[0]}, class by class", pictures)
+    picture = _picture("confusion_difference", f"Confusion of {pair[1]} minus that of {pair[0]} by class", pictures)
+    return f"{confusion_change_table(runs, *pair)}\n\n{picture}"
 
 
 def _model_pictures(model: str, records: Sequence[RunRecord], pictures: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from utils.confusion import confusion_change, largest_cells, most_confused, off_diagonal
 from utils.experiment import Task, differences, variants
 from utils.results import RunRecord, Runs, TimingRecord
 from utils.stats import (
@@ -149,15 +150,19 @@ def confused_pairs_table(runs: Runs) -> str:
     return f"{title}:\n\n{table(header, rows)}"
 
 
-def most_confused(records: Sequence[RunRecord], count: int) -> list[tuple[str, str, float]]:
-    """At most `count` pairs (true class, predicted class, share of the true class's images), the commonest first."""
-    counts = sum(record.counts_by_class for record in records)
-    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
-    shares = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = records[0].class_names
-    order = np.argsort(-shares, axis=None, kind="stable")[:count]
-    places = np.transpose(np.unravel_index(order, shares.shape))
-    return [(names[row], names[column], float(shares[row, column])) for row, column in places if shares[row, column]]
+def confusion_change_table(runs: Runs, a: str, b: str) -> str:
+    """The confusions whose shares differ most between `a` and `b`: what, say, regularisation mends, and what it costs."""
+    change, names = confusion_change(runs[a], runs[b]), runs[a][0].class_names
+    points_of_cells = off_diagonal(change.mean)
+    rows = []
+    for row, column in largest_cells(np.abs(points_of_cells), PAIRS_SHOWN):
+        interval = "covers 0 or is undefined" if change.unsure[row, column] else "spares 0"
+        if change.n < FEWEST_SEEDS:
+            interval = f"none ({plural(change.n, 'seed')})"
+        pair = f"{names[row]} → {names[column]}"
+        rows.append([pair, f"{100 * points_of_cells[row, column]:+z.1f}", interval])
+    title = f"Confusions that differ most, {b} minus {a}, points of the true class's test images"
+    return f"{title}:\n\n{table(['true → predicted', 'points', 'unadjusted 95% interval'], rows)}"
 
 
 def ablation_table(runs: Runs, task: Task) -> str:
