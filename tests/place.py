@@ -73,10 +73,10 @@ def place(tmp_path, monkeypatch) -> Place:
     place.readme.write_text("before\n<!-- tiny: begin -->\n<!-- tiny: end -->\nafter\n")
     run_cell = cells.run_cell
 
-    def counted(job, data, on_epoch):
+    def counted(job, on_epoch):
         place.before_cell(job)
         place.trained.append(job.stem)
-        return run_cell(job, data, on_epoch)
+        return run_cell(job, on_epoch)
 
     def draw_task(runs, timing, folder, declared, *, ablation, **_):
         place.ablation_drawn = list(ablation)

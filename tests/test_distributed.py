@@ -11,9 +11,11 @@ from utils.cells import CellJob
 from utils.datasets import DIGITS
 from utils.device import Execution
 from utils.distributed import run_in_turn, run_side_by_side
+from utils.environment import describe_environment, source_hash
 from utils.experiment import Experiment, TrainConfig
 from utils.results import read_record
 
+EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
 
@@ -31,8 +33,8 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         image_shape=DIGITS.image_shape,
         data_dir=folder / "data",
         download=False,
-        environment={"device": "cpu", "precision": "fp32", "threads": 1, "torch": "any", "source_hash": "any"},
-        execution=Execution(torch.device("cpu"), "fp32", 1),
+        environment=describe_environment(EXECUTION) | {"source_hash": source_hash(Experiment(name, model, CONFIG))},
+        execution=EXECUTION,
         folder=folder / name,
     )
 

@@ -4,6 +4,7 @@ python tests/test_kill.py 200      # as many kills by hand; prints how many runs
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,18 +45,22 @@ def cell_of(folder: Path) -> Path | None:
 
 
 def kill_until_done(folder: Path, kills: int, seed: int) -> int:
-    """Kill at seeded random moments after the first sign of training, `kills` times at most; the times it started."""
+    """Kill at seeded random moments, `kills` times at most, every other time no sooner than a new checkpoint.
+
+    Returns how often it was killed.
+    """
     random = np.random.default_rng(seed)
     for starts in range(1, kills + 2):
         process = start(folder)
         if starts <= kills:
-            wait_for_training(folder, process)
-            time.sleep(random.uniform(0, 0.7))
+            if starts % 2:
+                wait_for_training(folder, process)
+            time.sleep(random.uniform(0, 0.7 if starts % 2 else 4))
             process.send_signal(signal.SIGKILL)
-        process.wait()
-        if process.returncode == 0:
-            return starts
-    return starts
+        if process.wait() == 0:
+            return starts - 1
+        assert process.returncode == -signal.SIGKILL  # and nothing else: a crash would be no kill
+    raise AssertionError("the run that nobody killed hasn't ended")
 
 
 def wait_for_training(folder: Path, process: subprocess.Popen) -> None:
@@ -92,13 +97,12 @@ def test_killed_at_twenty_moments_and_started_again_every_bit_is_the_same(tmp_pa
     for folder in (whole, killed):
         folder.mkdir()
     assert start(whole).wait() == 0
-    starts, round_number = 0, 0
-    while starts < 20:  # a run of 12 epochs stands about so many kills
-        if cell_of(killed):
-            for path in sorted(cell_of(killed).glob("*")):
-                path.unlink()
-        starts += kill_until_done(killed, 20 - starts, seed=round_number)
-        round_number += 1
+    kills, seed = 0, 0
+    while kills < 20:
+        shutil.rmtree(killed)
+        killed.mkdir()
+        kills += kill_until_done(killed, 20 - kills, seed)
+        seed += 1
         assert ends(killed) == ends(whole)
 
 
@@ -111,7 +115,7 @@ if __name__ == "__main__":
         while kills < int(sys.argv[1]):
             killed = Path(name) / f"killed{rounds}"
             killed.mkdir()
-            kills += kill_until_done(killed, int(sys.argv[1]) - kills, seed=rounds) - 1
+            kills += kill_until_done(killed, int(sys.argv[1]) - kills, seed=rounds)
             rounds += 1
             assert ends(killed) == ends(whole), f"round {rounds} differs: {killed}"
         print(f"{kills} kills in {rounds} runs: all equal to the uninterrupted run, bit for bit")

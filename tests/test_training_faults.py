@@ -13,7 +13,7 @@ from place import RECIPE, TASK, digests, task_of
 from torch import nn
 
 from models import FCN
-from utils import cells, cli, data, train
+from utils import cells, cli, data, files, train
 from utils.experiment import Experiment, Task
 from utils.results import read_record
 
@@ -54,18 +54,19 @@ def test_out_of_memory_ends_its_own_cell(place, monkeypatch, capsys, error):
     assert_a_alone_failed(place, capsys, code, f"{type(error).__name__}: {error}"[:60])
 
 
-@pytest.mark.parametrize("name", ["final.safetensors", "gradient_flow.npz", "A-seed0.npz"])
+@pytest.mark.parametrize("name", ["final.safetensors", "epoch1.json", "A-seed0.npz"])
 def test_a_disk_that_is_full_for_one_cell_ends_that_cell(place, monkeypatch, capsys, name):
     """ENOSPC while its weights, its gradient flow or its record are written."""
-    write_together = cells.write_atomically.__globals__["write_together"]
+    write_together = files.write_together
 
     def full(contents):
         if any(path.name == name and "/A/" in str(path) for path in contents):
             raise NO_SPACE
         write_together(contents)
 
-    for module in ("utils.files", "utils.results"):
+    for module in ("utils.files", "utils.results", "utils.checkpoint"):
         monkeypatch.setattr(f"{module}.write_together", full)
+    monkeypatch.setattr("utils.checkpoint.LEAST_SECONDS", 0.0)
     code = place.run()
     assert_a_alone_failed(place, capsys, code, "No space left on device")
 
@@ -82,7 +83,6 @@ def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monke
     assert place.run() == 1 and place.trained == ["A-seed0", "B-seed0"]
     told = capsys.readouterr()
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
-    monkeypatch.undo()
 
 
 def test_too_little_room_for_the_plan_is_told_before_training(place, monkeypatch, capsys):

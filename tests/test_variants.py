@@ -77,7 +77,7 @@ def test_what_is_told_of_a_quick_look_is_what_was_run(place):
 
 def test_a_variant_whose_models_are_not_there_yet_is_told(place, capsys):
     assert place.run("--models", "A-Decay", task=TASK) == 0
-    assert "1 of the ablation, shown once a model of the task itself has one" in capsys.readouterr().err
+    assert "only models of the ablation have records that count" in capsys.readouterr().err
     assert place.run("--models", "B", task=TASK) == 0
     rows = rows_of(place.block(), "differs from A in")
     assert [row["minus A, points"] for row in rows.values()] == ["no seed of both"] * 2

@@ -137,8 +137,8 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
     for folder in (options.output_dir, options.runs_dir, options.data_dir):
         for path in (folder, *folder.absolute().parents) if folder else ():
-            if path.exists() and not path.is_dir():
-                parser.error(f"{folder}: {path} is a file, not a folder")
+            if (path.exists() or path.is_symlink()) and not path.is_dir():
+                parser.error(f"{folder}: {path} is a file or a link to nothing, not a folder")
     return options
 
 

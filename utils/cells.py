@@ -2,14 +2,15 @@
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save
 from sklearn.metrics import precision_recall_fscore_support
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.checkpoint import Checkpoints
 from utils.cost import flops_per_image, parameter_shapes
@@ -18,9 +19,9 @@ from utils.datasets import DatasetSpec
 from utils.device import Execution
 from utils.evaluate import confident_mistakes, loss_and_correct, predict
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
-from utils.files import sha256, write_atomically
+from utils.files import remove_leftovers, sha256
 from utils.flow import thin
-from utils.results import RecordError, RunRecord, publish, read_record
+from utils.results import RecordError, RunRecord, publish, read_record, write_record
 from utils.train import Fit, build_model, fit
 
 
@@ -74,8 +75,8 @@ class CellJob:
         return record if record.status == "finished" and record.config_hash == self.config_hash else None
 
 
-def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> RunRecord:
-    """Train, predict, save. An error ends this cell only: its record then says what happened.
+def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
+    """Load, train, predict, save. An error ends this cell only: its record then says what happened.
 
     Goes on from the job's last checkpoint, if there is one. The job's folder receives the record, `final.safetensors`,
     `best.safetensors` (each a plain state dict) and `gradient_flow.npz`, the gradient flow of every step.
@@ -86,7 +87,10 @@ def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> Ru
         history.append(entry)
         on_epoch(entry)
 
+    files: dict[Path, bytes] = {}
     try:
+        remove_leftovers(job.folder)
+        data = job.load()
         model = build_model(job.experiment, data.image_shape, len(job.spec.class_names), job.seed)
         facts = {
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -95,19 +99,29 @@ def run_cell(job: CellJob, data: Splits, on_epoch: Callable[[dict], None]) -> Ru
         model = job.execution.place(model)
         result = fit(model, job.experiment.config, job.seed, data, job.execution, keep, job.checkpoints)
         if result.diverged_at is None:
-            outcome = {"status": "finished", **_predict_and_save(job, model, data, result)}
+            files = _files_of(job, model, result)
+            outcome = {"status": "finished", **_predict(job, model, data, result)}
         else:
             outcome = {"status": "diverged", "message": f"not finite at step {result.diverged_at}"}
         record = _record(job, history, **facts, **outcome)
     except Exception as error:  # whatever it was, the other cells go on
         record = failed_record(job, f"{type(error).__name__}: {error}", history)
     try:
-        publish(job.folder, record)
-        if record.status == "finished":
-            job.checkpoints.prune(keep=1)
+        keep_record(job, record, files)
     except OSError as error:
         return failed_record(job, f"could not be kept: {error}", history)
+    if record.status == "finished":
+        with suppress(OSError):
+            job.checkpoints.prune(keep=1)
     return record
+
+
+def keep_record(job: CellJob, record: RunRecord, files: Mapping[Path, bytes]) -> None:
+    """Put the record into the job's folder, a finished one together with its `files`. Raises OSError."""
+    if record.status == "finished":
+        write_record(job.folder, record, files)
+    else:
+        publish(job.folder, record)
 
 
 def failed_record(job: CellJob, message: str, history: list[dict] | None = None) -> RunRecord:
@@ -115,15 +129,24 @@ def failed_record(job: CellJob, message: str, history: list[dict] | None = None)
     return _record(job, history or [], parameters=0, flops_per_image=0, status="failed", message=message)
 
 
-def _predict_and_save(job: CellJob, model, data: Splits, result: Fit) -> dict:
-    """Test results of the final and the best weights; both are saved, and the gradient flow."""
-    _save_weights(job.folder / "final.safetensors", model.state_dict())
-    _save_weights(job.folder / "best.safetensors", result.best_weights)
-    flow = result.gradient_flow
+def _files_of(job: CellJob, model: nn.Module, result: Fit) -> dict[Path, bytes]:
+    """The contents of the final and the best weights and of the gradient flow, by path."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **flow)
-    write_atomically(job.folder / "gradient_flow.npz", buffer.getvalue())
+    np.savez_compressed(buffer, **result.gradient_flow)
+    return {
+        job.folder / "final.safetensors": _weights(model.state_dict()),
+        job.folder / "best.safetensors": _weights(result.best_weights),
+        job.folder / "gradient_flow.npz": buffer.getvalue(),
+    }
 
+
+def _weights(state: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.contiguous().cpu() for name, tensor in state.items()})
+
+
+def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
+    """Test results of the final and the best weights."""
+    flow = result.gradient_flow
     logits = predict(model, data.test, job.execution)
     model.load_state_dict(result.best_weights)
     best_logits = predict(model, data.test, job.execution)
@@ -148,10 +171,6 @@ def _predict_and_save(job: CellJob, model, data: Splits, result: Fit) -> dict:
             **thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),
         },
     }
-
-
-def _save_weights(path: Path, state: dict[str, Tensor]) -> None:
-    write_atomically(path, save({name: tensor.contiguous().cpu() for name, tensor in state.items()}))
 
 
 def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from utils.files import sha256, write_together
 
 GENERATIONS = 2
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 LEAST_SECONDS = 10.0  # between two checkpoints of a cell
 
 
@@ -47,7 +48,10 @@ class Checkpoints:
         self.saved_at = time.monotonic()
 
     def load(self) -> tuple[dict[str, Tensor], dict] | None:
-        """Tensors and values of the newest whole generation, None if there is none; says which were damaged."""
+        """Tensors and values of the newest whole generation, None if there is none.
+
+        Says which were damaged, and deletes them: else they would pass for newer ones.
+        """
         for path in self._newest_first():
             try:
                 state = _read_state(path)
@@ -55,21 +59,20 @@ class Checkpoints:
                 if sha256(content) != state["tensors_sha256"]:
                     raise ValueError("its tensors don't have the SHA-256 that it names")
                 return load(content), state
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            except (*UNREADABLE, SafetensorError) as error:
                 print(f"{path}: a damaged checkpoint is left out ({error})", file=sys.stderr)
+                for damaged in (path, path.with_suffix(".safetensors")):
+                    damaged.unlink(missing_ok=True)
         return None
+
+    def epoch(self) -> int:
+        """That of the newest generation whose JSON is whole, 0 if there is none."""
+        return len(self._newest_state().get("history", ()))
 
     def differences(self) -> dict[str, tuple]:
         """By what name the newest whole generation's identity differs from this run's: {name: (its, ours)}."""
-        for path in self._newest_first():
-            try:
-                theirs = _read_state(path)["identity"]
-                return {
-                    name: (theirs.get(name), ours) for name, ours in self.identity.items() if theirs.get(name) != ours
-                }
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # `load` tells of it
-        return {}
+        theirs = self._newest_state().get("identity", self.identity)
+        return {name: (theirs.get(name), ours) for name, ours in self.identity.items() if theirs.get(name) != ours}
 
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest generations, and tensors without their JSON."""
@@ -78,13 +81,21 @@ class Checkpoints:
             if path.stem not in kept:
                 path.unlink(missing_ok=True)
 
+    def _newest_state(self) -> dict:
+        for path in self._newest_first():
+            try:
+                return _read_state(path)
+            except UNREADABLE:
+                continue  # `load` tells of it
+        return {}
+
     def _newest_first(self) -> list[Path]:
         paths = [path for path in self.folder.glob("epoch*.json") if path.stem[5:].isdecimal()]
         return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)
 
 
 def _read_state(path: Path) -> dict:
-    """The state in a generation's JSON. Raises OSError, ValueError, KeyError or TypeError if it isn't whole."""
+    """The state in a generation's JSON. Raises one of UNREADABLE if it isn't whole."""
     document = json.loads(path.read_bytes())
     if document["sha256"] != _digest(document["state"]):
         raise ValueError("it doesn't have its own SHA-256")

@@ -3,7 +3,6 @@
 import argparse
 import json
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -25,12 +24,14 @@ from utils.device import Execution, choose_device, physical_cores
 from utils.distributed import run_in_turn, run_side_by_side
 from utils.environment import describe_environment, source_hash
 from utils.experiment import Task
-from utils.files import write_atomically
+from utils.files import remove_leftovers, write_atomically
 from utils.locks import FolderInUse, sole_writer
-from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown, shown_kind
+from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown_kind
 from utils.plan import Plan, make_plan
+from utils.preflight import check_everything, reusable
 from utils.progress import Progress
-from utils.results import RecordError, RunRecord, drop_records, publish, read_record, read_timing, to_json, write_timing
+from utils.results import RecordError, RunRecord, drop_records, publish, read_timing, to_json, write_timing
+from utils.words import plural
 
 EVALUATION_SHARE = 1.1  # a run's time over that of its training steps
 
@@ -46,18 +47,14 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     options = parse(task, argv)
     try:
         plan = make_plan(task, options)
-        if options.replot:
-            kind = shown_kind(plan, options.kind)
-            with sole_writer(plan.output):
-                if not draw(plan, kind):
-                    raise ValueError(f"{plan.records(kind)}: no record that counts")
-            print(closing_lines(plan, []))
-            return 0
+        kind = shown_kind(plan, options.kind) if options.replot else ""
         processes, execution = choose_execution(plan, options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
+        if options.replot:
+            return redraw(plan, kind)
         with sole_writer(plan.output, options.runs_dir / plan.task.name):
             return train_and_draw(plan, options, processes, execution)
     except (FolderInUse, CheckpointError, RecordError) as error:
@@ -66,10 +63,18 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted. What had finished is kept; the same command goes on from there:", file=sys.stderr)
-        print(f"  {shlex.join(['python', *sys.argv])}", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as end:  # the latter by SIGTERM
+        command = shlex.join(["python", *(word for word in sys.argv if word != "--no-resume")])
+        print(f"\nInterrupted. What had finished is kept; this goes on from there:\n  {command}", file=sys.stderr)
+        return 130 if isinstance(end, KeyboardInterrupt) else end.code
+
+
+def redraw(plan: Plan, kind: str) -> int:
+    with sole_writer(plan.output):
+        if not draw(plan, kind):
+            return 2
+    print(closing_lines(plan, []))
+    return 0
 
 
 def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, execution: Execution) -> int:
@@ -82,14 +87,26 @@ def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, exec
     if precision == "auto":
         precision = remembered_precision(plan, options.runs_dir, data, execution)
     execution = replace(execution, precision=precision)
-    records: list[RunRecord] = []
+    tell_shared_images(plan, data)
+    records, well = [], True
     if not options.time_only:
-        records = train(plan, options, make_jobs(plan, options, execution), data, processes)
-    if time_models(plan, options, data, execution, records):
-        draw(plan, execution.kind)
+        records, well = train(plan, options, make_jobs(plan, options, execution), data, processes)
+    try:
+        if time_models(plan, options, data, execution, records):
+            well &= draw_or_tell(plan, execution.kind)
+    except Exception as error:  # out of memory, say: the runs have been kept
+        print(f"no timing pass: {type(error).__name__}: {error}", file=sys.stderr)
+        well = False
     say(options, f"Took {minutes(time.monotonic() - started)}.")
     print(closing_lines(plan, records))
-    return 0 if all(record.status == "finished" for record in records) else 1
+    return 0 if well and all(record.status == "finished" for record in records) else 1
+
+
+def tell_shared_images(plan: Plan, data: Splits) -> None:
+    """Say how many test images are training images as well, which would flatter every accuracy."""
+    train, test = ({image.tobytes() for image in part.images.cpu().numpy()} for part in (data.train, data.test))
+    if shared := len(train & test):
+        print(f"warning: {plan.spec.name}: {plural(shared, 'test image')} among the training images", file=sys.stderr)
 
 
 def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Execution]:
@@ -157,18 +174,16 @@ def make_jobs(plan: Plan, options: argparse.Namespace, execution: Execution) -> 
 
 def train(
     plan: Plan, options: argparse.Namespace, jobs: list[CellJob], data: Splits, processes: int
-) -> list[RunRecord]:
+) -> tuple[list[RunRecord], bool]:
     """Train what hasn't finished, publish each record as it comes, draw when a model's last one has come.
 
-    Returns the records of the cells trained now.
+    Returns the records of the cells trained now, and of those that couldn't be published, and whether all was drawn.
     """
     execution, folder = jobs[0].execution, plan.records(jobs[0].execution.kind)
     done = [record for job in jobs if options.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
-    check_records(folder, jobs)
-    for job in waiting:
-        prepare_checkpoints(job, options.resume)
-    check_disk_space(waiting, options.runs_dir)
+    check_everything(folder, jobs, waiting, options.resume)
+    remove_leftovers(folder)
     seconds = estimate(waiting, data, execution)
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
     say(options, plan_in_words(plan, jobs, waiting, processes, seconds))
@@ -177,6 +192,7 @@ def train(
     # A quick look overwrites the last one, but never what else lies in a folder that the user named.
     drop = options.fresh or (plan.quick and options.output_dir is None)
     published: list[RunRecord] = []
+    drawn = True
     with Progress(waiting, options.quiet) as progress:
         if processes == 1:
             trained = run_in_turn(waiting, progress.epoch_done)
@@ -198,66 +214,23 @@ def train(
                     published.append(record)
                     awaited[record.model] -= 1
                     if awaited[record.model] == 0:
-                        try:
-                            draw(plan, execution.kind)
-                        except OSError as error:
-                            progress.say(f"not drawn: {error}")
+                        drawn &= draw_or_tell(plan, execution.kind)
         except BaseException:  # also an interruption: what had finished is drawn
             if published:
-                draw(plan, execution.kind)
+                draw_or_tell(plan, execution.kind)
             raise
-    return published[len(done) :]
+    trained_now = published[len(done) :]
+    return [record for record in published[: len(done)] if record.status == "failed"] + trained_now, drawn
 
 
-def reusable(job: CellJob) -> RunRecord | None:
-    """The record of a cell that has finished before, unless the code that trains it has changed since."""
-    record = job.finished_record()
-    if record is not None and record.environment["source_hash"] != job.environment["source_hash"]:
-        print(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
-        return None
-    return record
-
-
-def check_records(folder: Path, jobs: Sequence[CellJob]) -> None:
-    """Raise RecordError if a run would replace a record of another task or protocol."""
-    for job in jobs:
-        try:
-            record = read_record(folder / f"{job.stem}.json")
-        except RecordError:
-            continue
-        if record.task != job.task:
-            raise RecordError(f"{shown(folder)} holds records of {record.task}; choose another --output-dir")
-
-
-def check_disk_space(jobs: Sequence[CellJob], folder: Path) -> None:
-    """Raise OSError unless what `jobs` may need at most is free where `folder` lies or will lie."""
-    needed = sum(job.bytes_needed for job in jobs)
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise OSError(
-            f"{there}: {free / 2**20:,.0f} MiB are free, and this run may need {needed / 2**20:,.0f}; make room, or "
-            "choose another --runs-dir"
-        )
-
-
-def prepare_checkpoints(job: CellJob, resume: bool) -> None:
-    """Delete checkpoints that the cell is not to go on from: without `resume`, or of code that has changed since.
-
-    Raises CheckpointError, naming what differs, for one that another machine or other options have made.
-    """
-    differences = job.checkpoints.differences()
-    if not resume:
-        job.checkpoints.prune(keep=0)
-    elif list(differences) == ["source_hash"]:
-        print(f"{job.stem} was interrupted, but the code that trains it has changed since: it starts again")
-        job.checkpoints.prune(keep=0)
-    elif differences:
-        told = ", ".join(f"{name} {theirs}, not {ours}" for name, (theirs, ours) in differences.items())
-        raise CheckpointError(
-            f"{shown(job.folder)}: the checkpoint of {job.stem} has {told}. Go on as it was begun, start it again with "
-            f"--no-resume, or choose another --runs-dir"
-        )
+def draw_or_tell(plan: Plan, kind: str) -> bool:
+    """Draw; if that fails, say so, since the cells still to come must not be lost for it."""
+    try:
+        draw(plan, kind)
+    except Exception as error:
+        print(f"not drawn: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dict[str, float]:
@@ -271,7 +244,10 @@ def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dic
         except Exception:  # whatever it is, the cell itself will fail with it and leave a record
             step = 0.0
         seconds[name] = EVALUATION_SHARE * step * steps
-    return {job.stem: seconds[job.experiment.name] for job in jobs}
+    return {
+        job.stem: seconds[job.experiment.name] * (1 - job.checkpoints.epoch() / job.experiment.config.epochs)
+        for job in jobs
+    }
 
 
 def time_models(

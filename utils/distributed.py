@@ -1,12 +1,16 @@
 """Dealing cells to processes: side by side on the cores of a CPU, or one after another in this process."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from utils.cells import CellJob, failed_record, run_cell
+from utils.environment import source_hash
 from utils.results import RunRecord, publish
 
 OnEpoch = Callable[[CellJob, dict], None]
@@ -15,7 +19,7 @@ OnEpoch = Callable[[CellJob, dict], None]
 def run_in_turn(jobs: Sequence[CellJob], on_epoch: OnEpoch) -> Iterator[RunRecord]:
     """Train the cells one after another in this process; yields each one's record as it ends."""
     for job in jobs:
-        yield run_cell(job, job.load(), lambda entry, job=job: on_epoch(job, entry))
+        yield run_cell(job, lambda entry, job=job: on_epoch(job, entry))
 
 
 def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch) -> Iterator[RunRecord]:
@@ -32,7 +36,7 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
             while waiting and len(running) < processes:
                 job = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run_in_process, args=(job, sender), name=job.stem)
+                process = context.Process(target=_run_in_process, args=(job, sender), name=job.stem, daemon=True)
                 process.start()
                 sender.close()  # the child's end: when the child dies, the pipe ends
                 running[receiver] = job, process
@@ -40,10 +44,11 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
                 job, process = running[receiver]
                 try:
                     message = receiver.recv()
-                except EOFError:
+                except (EOFError, OSError):  # the latter when it died in the middle of a message
                     process.join()
                     message = failed_record(job, f"its process died (exit code {process.exitcode})")
-                    publish(job.folder, message)
+                    with suppress(OSError):
+                        publish(job.folder, message)
                 if isinstance(message, RunRecord):
                     del running[receiver]
                     process.join()
@@ -53,11 +58,22 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
     finally:
         for _, process in running.values():
             process.terminate()
+        for _, process in running.values():
             process.join()
 
 
 def _run_in_process(job: CellJob, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides what it means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     job.execution.prepare_process()
-    sender.send(run_cell(job, job.load(), sender.send))
+    if source_hash(job.experiment) != job.environment["source_hash"]:
+        sender.send(failed_record(job, "the code that trains it was changed while the run went on; start it again"))
+    else:
+        sender.send(run_cell(job, sender.send))
+
+
+def _end_with_parent() -> None:
+    """A killed parent holds no lock any more: its cells must not go on writing."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

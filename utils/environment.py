@@ -20,7 +20,7 @@ TRAINING_MODULES = "cells checkpoint data datasets device evaluate experiment fl
 
 def describe_environment(execution: Execution) -> dict[str, str | int | bool]:
     """Device, its name, precision, threads, versions and the checkout's commit, in plain values."""
-    commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "models", "utils"))
+    commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "models", "utils", "*.py"))
     return {
         "device": execution.device.type,
         "device_name": _device_name(execution.device),
@@ -51,6 +51,11 @@ def _device_name(device: torch.device) -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def shown(path: Path) -> str:
+    """`path` as a person in the checkout would name it."""
+    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)
 
 
 def git(*arguments: str) -> str:

@@ -1,10 +1,13 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+PARTIAL = ".partial"  # ends the names of files that are being written
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -24,7 +27,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     temporaries: list[str] = []
     try:
         for path, content in contents.items():
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.")
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.", suffix=PARTIAL)
             temporaries.append(temporary)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -46,8 +49,17 @@ def _flush_names(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+            raise
     finally:
         os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process was writing in `folder`. Only where no other process writes."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def sha256(content: bytes) -> str:

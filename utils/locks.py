@@ -22,7 +22,7 @@ def sole_writer(*folders: Path) -> Iterator[None]:
     The operating system gives the lock of a process that died to the next one.
     """
     with ExitStack() as stack:
-        for folder in sorted({folder.absolute() for folder in folders}):
+        for folder in sorted({folder.resolve() for folder in folders}):
             folder.parent.mkdir(parents=True, exist_ok=True)
             holder = folder.with_name(f".{folder.name}.holder.lock")
             try:
@@ -32,5 +32,7 @@ def sole_writer(*folders: Path) -> Iterator[None]:
                 told = f"{folder} is being written by {who}; wait for it, or choose another folder"
                 raise FolderInUse(told) from None
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            holder.write_text(f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})", encoding="utf-8")
+            holder.write_text(
+                f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})", encoding="utf-8", errors="replace"
+            )
         yield

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.cells import CellJob
-from utils.environment import CHECKOUT, git
+from utils.environment import CHECKOUT, git, shown
 from utils.experiment import Task, variants
 from utils.figures import draw_task
 from utils.files import write_atomically
@@ -32,8 +32,8 @@ def draw(plan: Plan, kind: str) -> bool:
     every, left_out = read_runs(folder, task.name, plan.declared)
     runs = {e.name: every[e.name] for e in task.experiments if e.name in every}
     if not runs:
-        why = f"{len(every)} of the ablation, shown once a model of the task itself has one" if every else "none"
-        print(f"{shown(folder)}: records that count: {why}", *left_out, sep="\n  ", file=sys.stderr)
+        why = "only models of the ablation have records that count" if every else "no record that counts"
+        print(f"{shown(folder)}: {why}", *left_out, sep="\n  ", file=sys.stderr)
         if not plan.quick:
             return False
     original, claims = original_report(Path(task.name).name)
@@ -154,8 +154,3 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
 
 def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def shown(path: Path) -> str:
-    """`path` as a person in the checkout would name it."""
-    return str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)

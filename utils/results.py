@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -126,14 +127,17 @@ def to_json(values) -> bytes:
     return (json.dumps(plain(values), indent=1, allow_nan=False) + "\n").encode()
 
 
-def write_record(folder: Path, record: RunRecord) -> Path:
-    """Write the pair of files into `folder`, the JSON last; returns the JSON's path. Raises OSError."""
+def write_record(folder: Path, record: RunRecord, files: Mapping[Path, bytes] = MappingProxyType({})) -> Path:
+    """Write the pair of files into `folder`, after `files` of the same folder, the JSON last; returns the JSON's path.
+
+    All of them or none. Raises OSError.
+    """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **record.arrays)
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "arrays"}
     values["arrays_sha256"] = sha256(buffer.getvalue())
     path = folder / f"{record.stem}.json"
-    write_together({path.with_suffix(".npz"): buffer.getvalue(), path: to_json(values)})
+    write_together({**files, path.with_suffix(".npz"): buffer.getvalue(), path: to_json(values)})
     return path
 
 
@@ -155,11 +159,26 @@ def read_record(path: Path) -> RunRecord:
         record = RunRecord(**values, arrays=arrays)
     except RecordError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        _check_contents(record)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
         raise RecordError(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
     if record.status not in STATUSES or record.stem != path.stem:
         raise RecordError(f"{path}: its model, seed or status don't fit its name")
     return record
+
+
+def _check_contents(record: RunRecord) -> None:
+    """Raise KeyError or ValueError if a record lacks what reports and pictures take for granted."""
+    for name in ("device", "device_name", "precision", "threads", "torch"):
+        record.environment[name]
+    if record.status == "finished":
+        if not record.history:
+            raise ValueError("a finished run without history")
+        for part in ("train", "fit", "val"):
+            record.curve(f"{part}_loss"), record.curve(f"{part}_accuracy")
+        shapes = {record.arrays[name].shape for name in ("test_labels", "test_predictions")}
+        if shapes != {(record.test_total,)}:
+            raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")
 
 
 def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> tuple[dict[str, list[RunRecord]], list[str]]:
@@ -203,6 +222,8 @@ def publish(folder: Path, record: RunRecord) -> str:
         old = None
     if record.status != "finished" and path.exists() and (old is None or old.status == "finished"):
         return f"{record.stem} {record.status}; the older record stays"
+    if old == record and all(np.array_equal(old.arrays[name], array) for name, array in record.arrays.items()):
+        return f"{record.stem} is there already"
     write_record(folder, record)
     if old is None or old.test_accuracy is None or record.test_accuracy is None:
         return f"{record.stem} added ({record.status})"

@@ -151,7 +151,7 @@ def confused_pairs_table(runs: Runs) -> str:
 
 
 def confusion_change_table(runs: Runs, a: str, b: str) -> str:
-    """The confusions whose shares differ most between `a` and `b`: what, say, regularisation mends, and what it costs."""
+    """The confusions whose shares differ most between `a` and `b`: such as what regularisation mends."""
     change, names = confusion_change(runs[a], runs[b]), runs[a][0].class_names
     points_of_cells = off_diagonal(change.mean)
     rows = []
