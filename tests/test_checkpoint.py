@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -181,6 +182,29 @@ def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, 
     assert "threads 7, not 1, torch 1.0, not " in told and "--no-resume" in told and "--runs-dir" in told
     assert path.read_bytes() == before
     assert place.run("--models", "A", "--no-resume", task=task) == 0
+
+
+def test_a_refusal_leaves_every_checkpoint(place, monkeypatch, capsys):
+    """Of the cell that is refused and of those before it; also where there is no room to train them again."""
+    stopped_task(place, monkeypatch)
+    folder = next(place.runs.rglob("epoch1.json")).parent
+    other = place.runs / "tiny/cpu-fp32/B" / folder.parent.name / "seed0"
+    shutil.copytree(folder, other)
+    both = task_of(A=RECIPE, B=RECIPE)
+    change_identity(folder / "epoch1.json", source_hash="older")
+    change_identity(other / "epoch1.json", data="other")
+    assert place.run(task=both) == 2 and "data other, not" in capsys.readouterr().err
+    assert (folder / "epoch1.json").exists() and (other / "epoch1.json").exists()
+    usage = shutil.disk_usage(place.folder)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert place.run("--no-resume", task=both) == 1
+    assert (folder / "epoch1.json").exists() and (other / "epoch1.json").exists()
+
+
+def test_going_on_is_said_with_its_epoch(place, monkeypatch, capsys):
+    task = stopped_task(place, monkeypatch)
+    assert place.run("--models", "A", task=task) == 0
+    assert "Going on: A-seed0 after epoch 1\n" in capsys.readouterr().out
 
 
 def test_changed_code_starts_again_and_says_so(place, capsys, monkeypatch):

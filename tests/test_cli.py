@@ -130,6 +130,13 @@ def test_an_output_folder_that_is_a_file_is_refused(checkout, capsys):
     assert "is a file" in capsys.readouterr().err and (checkout / "file").read_text() == "mine"
 
 
+def test_an_output_folder_that_is_a_link_to_nothing_is_refused(checkout, capsys):
+    (checkout / "link").symlink_to(checkout / "nothing")
+    with pytest.raises(SystemExit, match="2"):
+        run(TASK, ["--output-dir", str(checkout / "link")])
+    assert "a link to nothing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("protocol", ["holdout", "original"])
 @pytest.mark.parametrize("task", [task_1_1_mnist.TASK, task_1_2_cifar.TASK], ids=lambda task: task.name)
 def test_the_committed_readme_is_the_one_that_the_records_give(tmp_path, monkeypatch, task, protocol):

@@ -1,6 +1,7 @@
 """Cells side by side: the same results as one after another, and a process that dies takes no other along."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,13 @@ CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e
 
 def fatal(image_shape, num_classes):
     os._exit(9)
+
+
+def test_code_that_changes_while_a_run_goes_on_fails_the_cells_to_come(tmp_path):
+    job = make_job(tmp_path, "A", partial(FCN, hidden=(8,)))
+    job = replace(job, environment=job.environment | {"source_hash": "older"})
+    (record,) = run_side_by_side([job], 1, lambda job, entry: None)
+    assert record.status == "failed" and "code that trains it was changed while the run went on" in record.message
 
 
 def make_job(folder: Path, name: str, model) -> CellJob:

@@ -138,7 +138,7 @@ def is_alive(group: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix" or physical_cores() < 2, reason="needs signals and two cores")
-@pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
     (tmp_path / "task_tiny.py").write_text(SCRIPT)
     command = [sys.executable, "task_tiny.py", *"--smoke --epochs 100000 --jobs 2 --precision fp32".split()]
@@ -158,4 +158,5 @@ def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
         if is_alive(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "out").exists() and "Traceback" not in log.read_text()
+    assert ("this goes on from there:\n  python task_tiny.py --smoke" in log.read_text()) == (sent != signal.SIGKILL)
     assert list((tmp_path / "runs").rglob("*.safetensors")) == []

@@ -67,6 +67,10 @@ def test_redrawing_waits_for_nobody_either(place, hold, capsys):
 
 
 def test_two_names_of_one_folder_are_one_lock(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with sole_writer(tmp_path / "a"), pytest.raises(FolderInUse), sole_writer(tmp_path / "link"):
+        pass
     with (
         sole_writer(tmp_path / "a", tmp_path / "a"),
         pytest.raises(FolderInUse, match="process"),

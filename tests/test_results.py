@@ -249,6 +249,41 @@ def test_a_replaced_record_says_how_far_it_was_reproduced(tmp_path):
     assert publish(tmp_path, repeated(record)).endswith(", history and predictions reproduced exactly")
 
 
+def test_an_equal_record_is_not_written_again(tmp_path):
+    record = make_record()
+    publish(tmp_path, record)
+    before = (tmp_path / "FCN-seed0.json").stat().st_mtime_ns
+    assert publish(tmp_path, make_record()) == "FCN-seed0 is there already"
+    assert (tmp_path / "FCN-seed0.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"environment": {}},
+        {"history": []},
+        {"history": [{"val_loss": 1.0}]},
+        {"test_total": 7},
+        {"environment": None},
+        {"seed": "0", "class_names": 3},
+    ],
+    ids=str,
+)
+def test_a_record_without_what_reports_need_is_named(tmp_path, change):
+    path = write_record(tmp_path, make_record())
+    values = json.loads(path.read_text()) | change
+    path.write_text(json.dumps(values))
+    with pytest.raises(RecordError, match="FCN-seed0.json"):
+        read_record(path)
+
+
+def test_json_nested_without_end_is_named(tmp_path):
+    path = write_record(tmp_path, make_record())
+    path.write_text("[" * 100_000)
+    with pytest.raises(RecordError, match="RecursionError"):
+        read_record(path)
+
+
 def test_dropping_takes_records_and_times_and_nothing_else(tmp_path):
     for model, seed in (("FCN", 0), ("FCN", 1), ("FCN", 11), ("CNN", 1)):
         write_record(tmp_path, make_record(model, seed))

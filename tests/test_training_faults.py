@@ -1,5 +1,6 @@
 """Faults of training, injected into whole runs: recorded with their cell, the other cells go on, the exit code is 1."""
 
+import dataclasses
 import errno
 import shutil
 import time
@@ -13,7 +14,7 @@ from place import RECIPE, TASK, digests, task_of
 from torch import nn
 
 from models import FCN
-from utils import cells, cli, data, files, train
+from utils import cells, cli, data, files, outputs, train
 from utils.experiment import Experiment, Task
 from utils.results import read_record
 
@@ -93,6 +94,53 @@ def test_too_little_room_for_the_plan_is_told_before_training(place, monkeypatch
     told = capsys.readouterr().err
     assert "16 MiB are free, and this run may need 3" in told and "choose another --runs-dir" in told
     assert digests(place.folder) == before
+
+
+@pytest.mark.parametrize("error", [NO_SPACE, ValueError("a bad number")], ids=["a full disk", "any other fault"])
+def test_a_picture_that_cannot_be_drawn_costs_no_cell(place, monkeypatch, capsys, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(outputs, "draw_task", fails)
+    assert place.run("--num-seeds", "2") == 1 and len(place.trained) == 4
+    assert f"not drawn: {type(error).__name__}: {error}" in capsys.readouterr().err
+    assert len(list(place.records.glob("*-seed*.json"))) == 4
+
+
+def test_a_timing_pass_out_of_memory_leaves_the_runs(place, monkeypatch, capsys):
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "timing_pass", fails)
+    assert place.run() == 1
+    told = capsys.readouterr()
+    assert "no timing pass: MemoryError" in told.err and f"  {'B-seed0':<32} test " in told.out
+
+
+def test_a_finished_cell_that_cannot_be_published_again_has_failed(place, monkeypatch, capsys):
+    assert place.run() == 0
+    shutil.rmtree(place.plots)
+
+    def full(folder, record):
+        raise NO_SPACE
+
+    monkeypatch.setattr(cli, "publish", full)
+    assert place.run() == 1 and place.trained == []
+    assert f"  {'A-seed0':<32} failed: " in capsys.readouterr().out
+
+
+def test_test_images_among_the_training_images_are_counted(place, monkeypatch, capsys):
+    load_splits = data.load_splits
+
+    def with_shared(*arguments):
+        splits = load_splits(*arguments)
+        images = splits.test.images.clone()
+        images[[3, 8, 9]] = splits.train.images[[0, 1, 1]]
+        return dataclasses.replace(splits, test=dataclasses.replace(splits.test, images=images))
+
+    monkeypatch.setattr(cli, "load_splits", with_shared)
+    assert place.run("--models", "A") == 0
+    assert "warning: digits: 2 test images among the training images" in capsys.readouterr().err
 
 
 class Poisoned(nn.Module):

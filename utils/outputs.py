@@ -115,6 +115,8 @@ def plan_in_words(
         f"{execution.kind}, {processes} at a time{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
+    if going_on := [f"{job.stem} after epoch {epoch}" for job in waiting if (epoch := job.checkpoints.epoch())]:
+        lines.append(f"Going on: {', '.join(going_on)}")
     if waiting:
         timing = (
             ", the timing pass one or two minutes more" if plan.compared and plan.spec.name == plan.task.dataset else ""

@@ -157,9 +157,9 @@ def read_record(path: Path) -> RunRecord:
         values["image_shape"] = tuple(values["image_shape"])
         values["class_names"] = tuple(values["class_names"])
         record = RunRecord(**values, arrays=arrays)
+        _check_contents(record)
     except RecordError:
         raise
-        _check_contents(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
         raise RecordError(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
     if record.status not in STATUSES or record.stem != path.stem:
