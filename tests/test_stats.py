@@ -297,5 +297,5 @@ def test_a_rise_that_noise_could_explain_is_told_with_its_numbers():
     rise = smoothed[-3:].min() / smoothed.min() - 1
     assert onset.epoch is None and rise > 0.01
     assert onset.reason.startswith(
-        f"none within 15 epochs beyond noise (the last 3 lie {rise:.1%} above the lowest, 3 "
+        f"none within 15 epochs beyond noise (last 3 at least {rise:.1%} above the lowest, 3 "
     )

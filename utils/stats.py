@@ -123,7 +123,7 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     reason = f"none within {epochs} epochs"
     if rise > 0.01 * smoothed[best] and fit_falls:
         by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
-        reason += f" beyond noise (the last 3 lie {by:.1%} above the lowest, 3 sigma are {noise:.1%})"
+        reason += f" beyond noise (last 3 at least {by:.1%} above the lowest, 3 sigma {noise:.1%})"
     return Onset(None, reason)
 
 
