@@ -13,6 +13,7 @@ FILES = (
     "test_training_faults",
     "test_faults",
     "test_locks",
+    "test_folders",
     "test_results",
     "test_datasets",
     "test_formats",

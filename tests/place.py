@@ -86,6 +86,7 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
     monkeypatch.setattr(outputs, "README", place.readme)
     monkeypatch.setattr(outputs, "draw_task", draw_task)
+    place.draw_task = draw_task
     monkeypatch.setattr(distributed, "run_cell", counted)
     monkeypatch.setattr(cli, "physical_cores", lambda: 1)
     monkeypatch.setattr(cli, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
