@@ -1,6 +1,7 @@
 """Downloads against a local server that misbehaves, and the npm client against scripts that stand in for it."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
@@ -40,6 +41,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(CONTENT[1:] + b"?")
         elif behaviour.startswith("cut"):
             self.answer(CONTENT[: len(CONTENT) * int(behaviour[3:]) // 100], len(CONTENT))
+        elif behaviour == "trickle":
+            self.answer(b"", len(CONTENT))
+            with contextlib.suppress(OSError):  # whoever asked may be gone
+                for byte in CONTENT[:100]:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.05)
         elif behaviour == "stall":
             self.answer(CONTENT[:100], len(CONTENT))
             time.sleep(1)
@@ -97,12 +104,14 @@ def test_a_file_is_fetched_and_its_address_told(server, capsys):
         ("cut50", "cut off after 5,120 of 10,240 bytes"),
         ("cut99", "cut off after 10,137 of 10,240 bytes"),
         ("stall", "timed out"),
+        ("trickle", r"took more than 0.6 s for \d+ bytes"),
         ("redirect:ftp://127.0.0.1/x", "ftp://127.0.0.1/x is refused"),
         ("redirect:file:///etc/passwd", "not allowed"),
     ],
 )
 def test_a_bad_answer_is_named_and_the_next_address_tried(server, monkeypatch, behaviour, message):
     monkeypatch.setattr(fetch_module, "SOCKET_SECONDS", 0.3)
+    monkeypatch.setattr(fetch_module, "FETCH_SECONDS", 0.6)
     with pytest.raises(DataError, match=message):
         fetch([f"{server.url}/{behaviour}"], md5(CONTENT))
     assert fetch([f"{server.url}/{behaviour}", f"{server.url}/whole"], md5(CONTENT)) == CONTENT

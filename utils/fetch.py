@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ from utils.formats import read_tar
 
 SCHEMES = ("https",)
 SOCKET_SECONDS = 30  # without a byte
-NPM_SECONDS = 900  # for 139 MB, which is 1.2 Mbit/s
+FETCH_SECONDS = NPM_SECONDS = 1200  # in all, for up to 170 MB, which is 1.1 Mbit/s
 MAX_DOWNLOAD_BYTES = 500_000_000  # the largest archive has 170 MB
 
 
@@ -71,16 +72,18 @@ def fetch(urls: Iterable[str], md5: str) -> bytes:
 
 def _fetch(url: str) -> bytes:
     _check_scheme(url)
-    content = io.BytesIO()
+    content, deadline = io.BytesIO(), time.monotonic() + FETCH_SECONDS
     try:
         with urllib.request.build_opener(_HttpsRedirects).open(url, timeout=SOCKET_SECONDS) as response:
             length = response.length
             say(f"fetching {url}")
             with tqdm(total=length, unit="B", unit_scale=True, disable=None) as progress:
-                while chunk := response.read(1 << 18):
+                while chunk := response.read1(1 << 18):  # what is there: a trickle must not outlast the deadline
                     progress.update(content.write(chunk))
                     if content.tell() > MAX_DOWNLOAD_BYTES:
                         raise DataError(f"{url} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
+                    if time.monotonic() > deadline:
+                        raise DataError(f"{url} took more than {FETCH_SECONDS} s for {content.tell():,} bytes")
     except (OSError, http.client.HTTPException) as error:
         raise DataError(f"{url}: {reason(error)}") from error
     if length is not None and content.tell() < length:
