@@ -27,7 +27,7 @@ def paired_records(task: str, spec: DatasetSpec, kinds: Sequence[str]) -> dict[s
     declared = hashes_of([case.experiment for case in CASES.values() if case.spec == spec], spec)
     by_cell = []
     for kind in kinds:
-        runs, left_out = read_runs(PLOTS / task / "records" / kind, task, declared)
+        runs, _, left_out = read_runs(PLOTS / task / "records" / kind, task, declared)
         by_cell.append({(name, record.seed): record for name, records in runs.items() for record in records})
         for reason in left_out:
             progress(f"{kind}: left out {reason}")

@@ -78,7 +78,7 @@ def test_a_record_replaces_its_own_cell_and_another_recipe_is_left_out(checkout)
     said = publish(folder, make_record("A", accuracy=0.9, config_hash=HASHES["A"]))
     assert "A-seed0 replaced" in said and (folder / "B-seed0.json").read_bytes() == before
     publish(folder, make_record("B", seed=1, config_hash="edited"))
-    runs, left_out = read_runs(folder, "task_1_1", HASHES)
+    runs, _, left_out = read_runs(folder, "task_1_1", HASHES)
     assert [r.seed for r in runs["B"]] == [0] and len(left_out) == 1 and "B-seed1" in left_out[0]
 
 

@@ -41,7 +41,7 @@ def make_runs(seeds, models=MODELS, **options):
 
 
 def text_of(runs, left_out=(), timing=None, original=None, pictures=""):
-    return results_text(runs, {}, left_out, timing, original or {}, [], pictures, TASK)
+    return results_text(runs, {}, {}, left_out, timing, original or {}, [], pictures, TASK)
 
 
 def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:
@@ -126,11 +126,24 @@ def test_short_runs_say_that_they_are_short(epochs, seeds):
 def test_diverged_runs_are_named_and_leave_no_nan(tmp_path):
     for record in (make_record(seed=0), make_record(seed=1, diverges_from=3), make_record("CNN", diverges_from=1)):
         write_record(tmp_path, record)
-    runs, left_out = read_runs(tmp_path, "task_1_1", {"FCN": "0123456789ab", "CNN": "0123456789ab"})
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", {"FCN": "0123456789ab", "CNN": "0123456789ab"})
     text = text_of(runs, left_out)
     assert no_nan(text) and ONE_SEED in text
     assert "Left out of these results:\n\n- CNN-seed0.json: diverged (loss not finite at step 100).\n" in text
     assert "- FCN-seed1.json: diverged (loss not finite at step 300).\n" in text
+
+
+def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
+    records = [make_record(model, seed) for model in ("FCN", "SimpleCNN") for seed in range(3)]
+    for record in [*records, *(make_record("SimpleCNN", seed, diverges_from=3) for seed in (4, 7))]:
+        write_record(tmp_path, record)
+    runs, diverged, left_out = read_runs(tmp_path, "task_1_1", dict.fromkeys(MODELS, "0123456789ab"))
+    assert diverged == {"SimpleCNN": [4, 7]}
+    text = results_text(runs, {}, diverged, left_out, None, {}, [], "", TASK)
+    (sentence,) = [line for line in text.splitlines() if "which no mean holds" in line]
+    assert sentence.startswith("- FCN and SimpleCNN are ") or sentence.startswith("- SimpleCNN is better")
+    assert sentence.endswith("; SimpleCNN diverged with seed 4, 7, which no mean holds.")
+    assert "3 seeds" in sentence and "diverged" not in results_text(runs, {}, {}, [], None, {}, [], "", TASK)
 
 
 def test_the_training_table_by_hand():

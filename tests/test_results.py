@@ -119,7 +119,7 @@ def test_what_is_no_evidence_is_named_and_the_rest_stays(tmp_path, fault):
     write_record(tmp_path, make_record("CNN"))
     spoil, message = FAULTS[fault]
     spoil(tmp_path)
-    runs, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
     assert {model: [record.seed for record in records] for model, records in runs.items()} == {"FCN": [0], "CNN": [0]}
     (reason,) = left_out
     assert message in reason and ("FCN-seed7.json" if fault == "renamed" else "FCN-seed1.json") in reason
@@ -129,7 +129,7 @@ def test_a_diverged_record_is_named_with_its_message_beside_finished_ones(tmp_pa
     write_record(tmp_path, make_record("FCN"))
     write_record(tmp_path, make_record("FCN", 1, diverges_from=4))
     write_record(tmp_path, make_record("CNN", diverges_from=2))
-    runs, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
     assert list(runs) == ["FCN"] and [record.seed for record in runs["FCN"]] == [0]
     assert left_out == [
         "CNN-seed0.json: diverged (loss not finite at step 200)",
@@ -141,10 +141,10 @@ def test_runs_come_in_declared_order_and_seeds_in_numerical(tmp_path):
     for model, seed in (("CNN", 10), ("FCN", 0), ("CNN", 2), ("VGG", 0)):
         write_record(tmp_path, make_record(model, seed))
     write_timing(tmp_path, make_timing(["FCN"]))
-    runs, left_out = read_runs(tmp_path, "task_1_1", {"VGH": "0", **DECLARED})
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", {"VGH": "0", **DECLARED})
     assert [(m, [r.seed for r in records]) for m, records in runs.items()] == [("FCN", [0]), ("CNN", [2, 10])]
     assert len(left_out) == 1 and "VGG-seed0.json: task_1_1 does not declare the model VGG" in left_out[0]
-    assert read_runs(tmp_path / "none", "task_1_1", DECLARED) == ({}, [])
+    assert read_runs(tmp_path / "none", "task_1_1", DECLARED) == ({}, {}, [])
 
 
 class Planted:

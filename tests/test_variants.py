@@ -185,7 +185,7 @@ def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
     drawn = figures.draw_task(
         runs, None, Path("p"), ABLATION_NAMES, differences=rows, confused_pair=pair, ablation=ablation
     )
-    text = results_text(runs, ablation, [], None, {}, [], "p/", ABLATION)
+    text = results_text(runs, ablation, {}, [], None, {}, [], "p/", ABLATION)
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
     assert sorted(path for _, path in shown) == sorted(map(str, drawn)) and "p/regularisation_ablation.png" in text
     assert len({alt for alt, _ in shown}) == len(shown)

@@ -29,7 +29,7 @@ def draw(plan: Plan, kind: str) -> bool:
     Where no record counts, says why, leaves what evidence has drawn, and returns False.
     """
     task, folder = plan.task, plan.records(kind)
-    every, left_out = read_runs(folder, task.name, plan.declared)
+    every, diverged, left_out = read_runs(folder, task.name, plan.declared)
     runs = {e.name: every[e.name] for e in task.experiments if e.name in every}
     if not runs:
         why = "only models of the ablation have records that count" if every else "no record that counts"
@@ -46,7 +46,7 @@ def draw(plan: Plan, kind: str) -> bool:
         draw_pictures(plan, runs, ablation, timing)
 
         def text(pictures: str) -> str:
-            return results_text(runs, ablation, left_out, timing, original, claims, pictures, task)
+            return results_text(runs, ablation, diverged, left_out, timing, original, claims, pictures, task)
 
     write_atomically(plan.output / "RESULTS.md", text("").encode())
     write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())

@@ -35,6 +35,7 @@ NOTHING_YET = "No finished run of the current recipes yet."
 def results_text(
     runs: Runs,
     ablation: Runs,
+    diverged: Mapping[str, Sequence[int]],
     left_out: Sequence[str],
     timing: TimingRecord | None,
     original: Mapping[str, dict],
@@ -44,7 +45,8 @@ def results_text(
 ) -> str:
     """The results of a task in Markdown, ending in a newline; `pictures` is the folder to link pictures from.
 
-    `ablation` are the runs to compare one regulariser with another, if there are any. `task` declares the contrasts to
+    `ablation` are the runs to compare one regulariser with another, if there are any; `diverged` holds the seeds with
+    which models diverged. `task` declares the contrasts to
     judge; `original` holds the original report's figures, {model: its run}, for those of the models that it had, and
     `claims` its claims on this task.
     """
@@ -55,7 +57,7 @@ def results_text(
             _what_was_run(runs),
             main_table(runs, timing),
             _sentence_on_seeds(runs),
-            _verdicts(runs, timing, task, pictures),
+            _verdicts(runs, diverged, timing, task, pictures),
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models", pictures),
             training_table(runs),
             _sentence_on_training(runs),
@@ -131,7 +133,9 @@ def _sentence_on_seeds(runs: Runs) -> str:
     return text.strip()
 
 
-def _verdicts(runs: Runs, timing: TimingRecord | None, task: Task, pictures: str) -> str:
+def _verdicts(
+    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task, pictures: str
+) -> str:
     """The planned contrasts judged: accuracy first, then steadiness, time, and what the test images say."""
     present = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
     if not present:
@@ -141,7 +145,8 @@ def _verdicts(runs: Runs, timing: TimingRecord | None, task: Task, pictures: str
     parts = {
         f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
         f"differences at {level}; equivalent means within {points(margin)} points)": [
-            accuracy_sentence(verdict) for verdict in accuracy_verdicts(runs, task.contrasts, margin)
+            accuracy_sentence(verdict) + _diverged_in_words(diverged, verdict.a, verdict.b)
+            for verdict in accuracy_verdicts(runs, task.contrasts, margin)
         ],
         "Steadiness of training, by the roughness of validation loss": [
             stability_sentence(verdict) for verdict in stability_verdicts(runs, task.contrasts)
@@ -159,6 +164,11 @@ def _verdicts(runs: Runs, timing: TimingRecord | None, task: Task, pictures: str
     lists = [f"{title}:\n\n" + bullets(lines) for title, lines in parts.items() if lines]
     picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
     return "\n\n".join([lists[0], picture, *lists[1:]])
+
+
+def _diverged_in_words(diverged: Mapping[str, Sequence[int]], *models: str) -> str:
+    told = [f"{m} diverged with seed {', '.join(map(str, diverged[m]))}" for m in models if m in diverged]
+    return f"; {' and '.join(told)}, which no mean holds" if told else ""
 
 
 def _recipes_in_words(task: Task, contrast: Contrast) -> str:

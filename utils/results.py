@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -181,13 +182,23 @@ def _check_contents(record: RunRecord) -> None:
             raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")
 
 
-def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> tuple[dict[str, list[RunRecord]], list[str]]:
-    """All records in `folder` that count as evidence for `task`, and one line for each that doesn't.
+class Records(NamedTuple):
+    """What a folder of records holds for a task: `runs`, {model: its finished records by seed}, in the declared order,
+    models without a record left out; `diverged`, {model: the seeds with which it diverged}; and a line for each record
+    that is not among `runs`, saying why."""
 
-    `declared` maps each model's name to its config hash. Returns ({model: its finished records by seed}, reasons),
-    the models in the declared order, models without a record left out.
+    runs: dict[str, list[RunRecord]]
+    diverged: dict[str, list[int]]
+    left_out: list[str]
+
+
+def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
+    """All records in `folder`, sorted into what counts for `task` and what doesn't.
+
+    `declared` maps each model's name to its config hash.
     """
     runs: dict[str, list[RunRecord]] = {name: [] for name in declared}
+    diverged: dict[str, list[int]] = {}
     left_out = []
     for path in sorted(folder.glob("*.json"), key=_by_model_and_seed):
         if path.name == "timing.json":
@@ -203,9 +214,11 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> tuple[dic
             left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
         elif record.status != "finished":
             left_out.append(f"{path.name}: {record.status} ({' '.join(record.message.split())})")
+            if record.status == "diverged":
+                diverged.setdefault(record.model, []).append(record.seed)
         else:
             runs[record.model].append(record)
-    return {name: records for name, records in runs.items() if records}, left_out
+    return Records({name: records for name, records in runs.items() if records}, diverged, left_out)
 
 
 def _by_model_and_seed(path: Path) -> tuple[str, int]:
