@@ -37,7 +37,7 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
                 job = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_run_in_process, args=(job, sender), name=job.stem, daemon=True)
-                process.start()
+                _start(process)
                 sender.close()  # the child's end: when the child dies, the pipe ends
                 running[receiver] = job, process
             for receiver in wait(list(running)):
@@ -62,8 +62,15 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
             process.join()
 
 
+def _start(process: multiprocessing.Process) -> None:
+    """Start it deaf to Ctrl-C, which reaches every process of a terminal: the parent decides what it means."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    process.start()
+    signal.signal(signal.SIGINT, before)
+
+
 def _run_in_process(job: CellJob, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job.execution.prepare_process()
