@@ -89,6 +89,11 @@ def wavy_record(model: str, seed: int, size: float) -> RunRecord:
     return dataclasses.replace(make_record(model, seed, test_total=100), history=history)
 
 
+def without_times(history: list[dict]) -> list[dict]:
+    """A history without what differs from run to run."""
+    return [{name: value for name, value in epoch.items() if "seconds" not in name} for epoch in history]
+
+
 def make_history(random: np.random.Generator, epochs: int, accuracy: float, overfits_from: int | None) -> list[dict]:
     """Curves that fall like a + b exp(-t / 3) with noise; the training loss in training mode lies above fit_loss."""
     t = np.arange(epochs)

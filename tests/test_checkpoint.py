@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from place import RECIPE, task_of
+from records import without_times
 
 from models import FCN, CNNWithResidual, SimpleCNN
 from utils import cells, checkpoint, train
@@ -68,10 +69,6 @@ def train_in(folder: Path, few: Splits, net="FCN", recipe="adam", stop_after=Non
 def interrupt(folder: Path, few: Splits, after: int, **options):
     with pytest.raises(KeyboardInterrupt):
         train_in(folder, few, stop_after=after, **options)
-
-
-def without_times(history):
-    return [{k: v for k, v in entry.items() if "seconds" not in k} for entry in history]
 
 
 def last_tensors(folder: Path) -> dict[str, torch.Tensor]:

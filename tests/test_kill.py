@@ -1,6 +1,6 @@
 """A run killed at any moment and started again, until it ends, leaves what an uninterrupted one leaves.
 
-python tests/test_kill.py 200      # as many kills by hand; prints how many runs it took and whether all bits agree
+PYTHONPATH=. python tests/test_kill.py 200      # by hand; prints how many runs it took and whether all bits agree
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from records import without_times
 
 from utils.results import read_record
 
@@ -83,7 +84,7 @@ def ends(folder: Path) -> dict[str, bytes | list]:
     assert record.status == "finished"
     left = {path.name: path.read_bytes() for path in cell.glob("*.safetensors")}
     left |= {name: array.tobytes() for name, array in record.arrays.items()}
-    left["history"] = [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in record.history]
+    left["history"] = without_times(record.history)
     with np.load(cell / "gradient_flow.npz") as flow:
         left |= {f"whole {name}": flow[name].tobytes() for name in flow.files}
     return left

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from place import HASHES, RECIPE, RUNAWAY, SMALL, TASK, digests, task_of
+from records import without_times
 from safetensors.torch import load_file
 
 from models import FCN
@@ -76,9 +77,8 @@ def test_the_test_set_is_predicted_once_with_each_weights_and_never_while_traini
     assert sizes == {"training": [1150, 287] * 2, "testing": [360, 360]}  # fit and val each epoch
 
 
-def without_times(record):
-    epochs = [{name: value for name, value in epoch.items() if "seconds" not in name} for epoch in record.history]
-    return dataclasses.replace(record, history=epochs)
+def timeless(record):
+    return dataclasses.replace(record, history=without_times(record.history))
 
 
 def test_the_same_seed_gives_the_same_record_twice(place):
@@ -86,10 +86,10 @@ def test_the_same_seed_gives_the_same_record_twice(place):
     first, other = (read_record(place.records / f"A-seed{seed}.json") for seed in (0, 1))
     assert place.run("--models", "A", "--no-resume") == 0 and place.trained == ["A-seed0"]
     second = read_record(place.records / "A-seed0.json")
-    assert without_times(second) == without_times(first)
+    assert timeless(second) == timeless(first)
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(second.arrays[name], array, strict=True)
-    assert without_times(other) != without_times(first)
+    assert timeless(other) != timeless(first)
 
 
 def test_no_step_of_training_waits_for_the_device(place):

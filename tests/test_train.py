@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from records import without_times
 from torch.nn import functional as F
 
 from models import FCN, CNNWithResidual, SimpleCNN
@@ -24,10 +25,6 @@ def trained(model, data, seed=0, config=CONFIG):
     torch.manual_seed(seed)
     net = model(image_shape=data.image_shape, num_classes=10)
     return net, fit(net, config, seed, data, EXECUTION)
-
-
-def without_times(history):
-    return [{k: v for k, v in entry.items() if not k.endswith("seconds")} for entry in history]
 
 
 def test_same_seed_same_result_bit_for_bit(data):

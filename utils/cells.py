@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save
 from sklearn.metrics import precision_recall_fscore_support
-from torch import Tensor, nn
+from torch import nn
 
-from utils.checkpoint import Checkpoints
+from utils.checkpoint import Checkpoints, tensor_bytes
 from utils.cost import flops_per_image, parameter_shapes
 from utils.data import Splits, load_splits
 from utils.datasets import DatasetSpec
@@ -134,14 +133,10 @@ def _files_of(job: CellJob, model: nn.Module, result: Fit) -> dict[Path, bytes]:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **result.gradient_flow)
     return {
-        job.folder / "final.safetensors": _weights(model.state_dict()),
-        job.folder / "best.safetensors": _weights(result.best_weights),
+        job.folder / "final.safetensors": tensor_bytes(model.state_dict()),
+        job.folder / "best.safetensors": tensor_bytes(result.best_weights),
         job.folder / "gradient_flow.npz": buffer.getvalue(),
     }
-
-
-def _weights(state: Mapping[str, Tensor]) -> bytes:
-    return save({name: tensor.contiguous().cpu() for name, tensor in state.items()})
 
 
 def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,11 @@ LEAST_SECONDS = 10.0  # between two checkpoints of a cell
 
 class CheckpointError(ValueError):
     """A checkpoint that this run must not go on from; the message names it and the way out."""
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file of `tensors`, contiguous whatever their memory format."""
+    return save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
 
 
 @dataclass
@@ -39,7 +45,7 @@ class Checkpoints:
 
     def save(self, epoch: int, tensors: dict[str, Tensor], values: dict) -> None:
         """Keep this epoch's state; the generation before the last goes once it is safe. Raises OSError."""
-        content = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+        content = tensor_bytes(tensors)
         state = {"identity": self.identity, "tensors_sha256": sha256(content), **values}
         text = json.dumps({"sha256": _digest(state), "state": state}, allow_nan=False)
         path = self.folder / f"epoch{epoch}.json"

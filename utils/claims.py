@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.experiment import Task
 from utils.flow import depth_verdict
-from utils.results import RunRecord, Runs, TimingRecord
+from utils.results import RunRecord, Runs, TimingRecord, onset_epochs
 from utils.stats import FEWEST_SEEDS, mean_interval, ratio_interval
 from utils.verdicts import (
     FASTER,
@@ -115,7 +115,7 @@ def overfits(epochs: Mapping[str, int | None]) -> Rule:
 
 
 def _onset(records: Sequence[RunRecord], model: str, claimed: int | None) -> Finding:
-    found, n = [record.onset.epoch for record in records if record.onset.epoch is not None], len(records)
+    found, n = onset_epochs(records), len(records)
     spread = f", epoch {epochs_in_words(found)}" if found else ""
     numbers = f"{model}: an onset in {len(found)} of {plural(n, 'seed')}{spread}"
     if n < FEWEST_SEEDS:

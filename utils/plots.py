@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 
 from utils.canvas import LineStyle, Styles, seed_count, signed
-from utils.results import RunRecord, Runs
+from utils.results import RunRecord, Runs, onset_epochs
 from utils.stats import Interval, mean_interval
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
@@ -81,7 +81,7 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
 
 def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
     """A line at the median of the epochs from which seeds overfit, if any do."""
-    epochs = [record.onset.epoch for record in records if record.onset.epoch is not None]
+    epochs = onset_epochs(records)
     if epochs:
         count = f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
         label = f"overfitting onset{count}"

@@ -108,6 +108,11 @@ class RunRecord:
 Runs = Mapping[str, Sequence[RunRecord]]  # each model's finished records, in the order of display
 
 
+def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
+    """The epochs from which those of the runs overfit that do."""
+    return [onset.epoch for onset in (record.onset for record in records) if onset.epoch is not None]
+
+
 def share_a_seed(runs: Runs, a: str, b: str) -> bool:
     """Whether both models have a run of the same seed, so that they can be compared."""
     return bool({record.seed for record in runs.get(a, ())} & {record.seed for record in runs.get(b, ())})

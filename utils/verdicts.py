@@ -16,7 +16,7 @@ from utils.comparisons import (
 )
 from utils.experiment import Contrast
 from utils.flow import DepthVerdict
-from utils.results import RunRecord, Runs, TimingRecord
+from utils.results import RunRecord, Runs, TimingRecord, onset_epochs
 from utils.stats import FEWEST_SEEDS, ratio_interval, roughness
 from utils.words import epochs_in_words, p_in_words, plural, points, points_with_bounds
 
@@ -205,10 +205,10 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     """Where a model's runs overfit, such as "overfits from epoch 9 (3 of 3 seeds, 8 to 10)": if more than half do."""
-    onsets = [record.onset for record in records]
-    epochs = [onset.epoch for onset in onsets if onset.epoch is not None]
+    epochs = onset_epochs(records)
     if not epochs:
-        return onsets[0].reason if len(records) == 1 else onsets[0].reason.partition(" beyond noise")[0]
+        reason = records[0].onset.reason
+        return reason if len(records) == 1 else reason.partition(" beyond noise")[0]
     if 2 * len(epochs) <= len(records):
         return f"an onset in {len(epochs)} of {plural(len(records), 'seed')} (epoch {epochs_in_words(epochs)})"
     spread = f", {min(epochs)} to {max(epochs)}" if len(epochs) > 1 else ""
