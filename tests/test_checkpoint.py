@@ -124,6 +124,7 @@ def test_without_new_random_numbers_in_each_epoch_going_on_would_differ(tmp_path
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_tensor_of_the_optimiser_takes_its_parameters_strides(tmp_path, few, recipe):
+    """After going on with a channels-last net, fused SGD and fused Adam."""
     interrupt(tmp_path, few, after=2, net="residual", recipe=recipe)
     experiment = Experiment("net", NETS["residual"], RECIPES[recipe])
     model = EXECUTION.place(build_model(experiment, few.image_shape, 10, seed=9))
@@ -140,6 +141,7 @@ def test_every_tensor_of_the_optimiser_takes_its_parameters_strides(tmp_path, fe
 
 
 def test_two_generations_while_it_trains_and_one_when_it_is_done(place, monkeypatch):
+    """Files in the cell's folder at each epoch."""
     seen = []
     fit_of_cells = train.fit
 
@@ -205,6 +207,7 @@ def test_going_on_is_said_with_its_epoch(place, monkeypatch, capsys):
 
 
 def test_changed_code_starts_again_and_says_so(place, capsys, monkeypatch):
+    """Another hash of the sources of models/ and of the training modules."""
     task = stopped_task(place, monkeypatch)
     change_identity(next(place.runs.rglob("epoch1.json")), source_hash="older")
     capsys.readouterr()
@@ -322,6 +325,7 @@ def test_a_declared_size_of_an_exabyte_is_refused(two_generations, capsys):
 
 
 def test_one_from_another_model_is_an_error_that_says_why(tmp_path, few):
+    """A right checksum, but tensors of other names and shapes."""
     interrupt(tmp_path, few, after=2, net="FCN")
     with pytest.raises(RuntimeError, match=r"(?s)loading state_dict for SimpleCNN.*Missing key"):
         train_in(tmp_path, few, net="SimpleCNN")

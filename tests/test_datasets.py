@@ -45,6 +45,7 @@ def with_label(value):
     ],
 )
 def test_wrong_arrays_are_named(name, change, message):
+    """Labels 10 and -1, arrays too short, of wrong type or shape, transposed, one pixel altered, another order."""
     spec, arrays = tiny_mnist()
     check_arrays(spec, arrays)
     with pytest.raises(DataError, match=message):
@@ -61,6 +62,7 @@ def test_wrong_arrays_are_named(name, change, message):
     ids=["one altered pixel", "grey images", "BGR"],
 )
 def test_wrong_cifar10_images_are_named(change, message):
+    """One altered pixel, grey images, blue and red exchanged."""
     spec, arrays = tiny_cifar10()
     check_arrays(spec, arrays)
     with pytest.raises(DataError, match=f"cifar10: {message}"):
@@ -68,6 +70,7 @@ def test_wrong_cifar10_images_are_named(change, message):
 
 
 def test_missing_and_empty_arrays_are_named():
+    """Two arrays of four, and a test set of no image."""
     spec, arrays = tiny_mnist()
     with pytest.raises(DataError, match="mnist: no test_images and no test_labels; it has train_images, train_labels"):
         check_arrays(spec, {name: arrays[name] for name in ("train_images", "train_labels")})

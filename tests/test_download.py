@@ -34,6 +34,7 @@ def counted(monkeypatch):
 
 
 def test_any_fault_of_one_source_leads_to_the_next(counted, tmp_path, monkeypatch, capsys):
+    """An unexpected error, and arrays with wrong checksums."""
     spec, arrays, asked = counted
 
     def broken(data_dir):
@@ -84,6 +85,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_cache_is_named_and_fetched_again_once(counted, tmp_path, capsys, fault):
+    """A byte short, a bit flipped, empty, a web page, a pickle, an array missing, other images, an exabyte claimed."""
     spec, arrays, asked = counted
     cache = tmp_path / "mnist.npz"
     bad = FAULTS[fault](npz(**arrays))
@@ -101,6 +103,7 @@ def test_a_bad_cache_is_named_and_fetched_again_once(counted, tmp_path, capsys, 
 
 
 def test_no_single_flipped_bit_gets_through(tmp_path):
+    """200 random single-bit flips."""
     spec, arrays = tiny_mnist()
     good, path = npz(**arrays), tmp_path / "mnist.npz"
     rng = np.random.default_rng(0)
@@ -122,6 +125,7 @@ def test_a_compressed_cache_is_read_too(counted, tmp_path):
 
 
 def test_a_data_folder_that_is_a_file_is_refused(counted, tmp_path):
+    """Its bytes stay."""
     spec, _, asked = counted
     (tmp_path / "data").write_bytes(b"precious")
     with pytest.raises(DataError, match="data folder .*/data is a file: name a folder by --data-dir or CNN"):
@@ -130,6 +134,7 @@ def test_a_data_folder_that_is_a_file_is_refused(counted, tmp_path):
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_run(counted, tmp_path, monkeypatch, capsys):
+    """ENOSPC at fsync."""
     spec, arrays, asked = counted
 
     def full(file):
@@ -165,6 +170,7 @@ def run_processes(*targets):
 
 @pytest.mark.parametrize("before", [None, b"garbled"])
 def test_eight_processes_make_one_download(tmp_path, monkeypatch, capfd, before):
+    """Started behind a barrier, on an empty cache and on a garbled one."""
     spec, arrays = tiny_mnist()
     calls, barrier, data_dir = tmp_path / "calls", FORK.Barrier(8), tmp_path / "data"
     data_dir.mkdir()
@@ -188,6 +194,7 @@ def test_eight_processes_make_one_download(tmp_path, monkeypatch, capfd, before)
 
 
 def test_a_lock_left_by_a_killed_process_is_taken_over(counted, tmp_path):
+    """SIGKILL in a child."""
     spec, arrays, _ = counted
 
     def child():
@@ -220,6 +227,7 @@ def without_root(action):
 
 
 def test_a_read_only_folder_serves_its_cache_silently(counted, read_only, capfd):
+    """In a child that isn't root."""
     spec, arrays, _ = counted
     (read_only / "mnist.npz").write_bytes(npz(**arrays))
     read_only.chmod(0o555)
@@ -229,6 +237,7 @@ def test_a_read_only_folder_serves_its_cache_silently(counted, read_only, capfd)
 
 
 def test_a_read_only_folder_without_a_cache_costs_the_cache_and_not_the_run(counted, read_only, capfd):
+    """In a child that isn't root."""
     spec, arrays, _ = counted
     read_only.chmod(0o555)
     run_processes(without_root(lambda: assert_same(load_arrays(spec, read_only), arrays)))

@@ -28,6 +28,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def test_a_model_that_cannot_take_the_images_is_refused_before_anything_runs(place, capsys):
+    """Four poolings on images of 8x8 pixels; the message has both shapes."""
     deep = partial(PlainCNN, widths=(4,) * 4, hidden=8, dropout=0.0)
     before = digests(place.folder)
     assert place.run(task=Task("tiny", "digits", [Experiment("deep", deep, RECIPE)])) == 2
@@ -48,6 +49,7 @@ BAD_LABELS = {
 
 @pytest.mark.parametrize("fault", BAD_LABELS)
 def test_labels_that_cannot_be_trained_on_are_named(place, monkeypatch, capsys, fault):
+    """A class with no example, with one, a label outside the classes."""
     spoil, message = BAD_LABELS[fault]
     arrays = random_arrays(300, 60, (28, 28))
     arrays["train_labels"] = spoil(arrays["train_labels"])
@@ -73,6 +75,8 @@ def test_any_limit_leaves_a_subset_for_the_fit_loss(place, monkeypatch, limit):
 
 
 def test_an_interruption_before_anything_finished_draws_nothing(place, monkeypatch):
+    """Ctrl-C in the first cell."""
+
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -84,6 +88,7 @@ def test_an_interruption_before_anything_finished_draws_nothing(place, monkeypat
 
 
 def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, capsys):
+    """Ctrl-C in the second cell; the same command goes on from there."""
     fit, calls = cells.fit, Counter()
 
     def interrupted(model, config, seed, data, execution, on_epoch, checkpoints):
@@ -140,6 +145,7 @@ def is_alive(group: int) -> bool:
 @pytest.mark.skipif(os.name != "posix" or physical_cores() < 2, reason="needs signals and two cores")
 @pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
+    """SIGTERM, SIGINT and SIGKILL while two processes train."""
     (tmp_path / "task_tiny.py").write_text(SCRIPT)
     command = [sys.executable, "task_tiny.py", *"--smoke --epochs 100000 --jobs 2 --precision fp32".split()]
     command += ["--device", "cpu", "--runs-dir", "runs", "--output-dir", "out"]

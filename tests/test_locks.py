@@ -43,6 +43,7 @@ def hold():
 
 @pytest.mark.parametrize("folder", ["plots/tiny", "runs/tiny"])
 def test_a_second_run_says_who_holds_the_folder_and_changes_nothing(place, hold, capsys, folder):
+    """Another process holds the output folder, or the runs folder."""
     place.old_records("A-seed0", task=TASK)
     before = digests(place.folder)
     holder = hold(place.folder / folder)
@@ -54,6 +55,7 @@ def test_a_second_run_says_who_holds_the_folder_and_changes_nothing(place, hold,
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(place, hold):
+    """SIGKILL to the holder."""
     holder = hold(place.folder / "runs/tiny")
     holder.kill()
     holder.wait()
@@ -61,12 +63,14 @@ def test_the_lock_of_a_killed_process_is_taken_over(place, hold):
 
 
 def test_redrawing_waits_for_nobody_either(place, hold, capsys):
+    """--replot while another process holds the output folder."""
     place.old_records("A-seed0", "B-seed0")
     hold(place.plots)
     assert place.run("--replot") == 2 and "is being written by process" in capsys.readouterr().err
 
 
 def test_two_names_of_one_folder_are_one_lock(tmp_path):
+    """A symbolic link."""
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with sole_writer(tmp_path / "a"), pytest.raises(FolderInUse), sole_writer(tmp_path / "link"):

@@ -101,6 +101,7 @@ def test_draw_task_writes_every_figure_and_the_same_bytes_again(tmp_path):
 
 
 def test_draws_without_display_torch_or_pyplot(tmp_path):
+    """No DISPLAY, and MPLBACKEND=TkAgg."""
     code = """
 import sys
 from pathlib import Path

@@ -44,6 +44,7 @@ def rewrite(path: Path, **changes):
 
 
 def test_a_number_that_is_not_finite_becomes_null(tmp_path):
+    """NaN and infinities, nested; read back by a strict JSON parser."""
     values = strict(write_record(tmp_path, make_record(epochs=5, diverges_from=3)).read_bytes())
     assert [epoch["val_loss"] is None for epoch in values["history"]] == [False, False, True, True, True]
     assert strict(to_json({"a": [float("inf"), (1, float("-inf"))], "b": {"c": float("nan"), "d": 0.5}})) == {
@@ -114,6 +115,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_no_evidence_is_named_and_the_rest_stays(tmp_path, fault):
+    """Truncated, empty, no text, foreign, renamed; of an older schema, another task or recipe; others' arrays."""
     for seed in (0, 1):
         write_record(tmp_path, make_record("FCN", seed))
     write_record(tmp_path, make_record("CNN"))
@@ -156,6 +158,7 @@ class Planted:
 
 
 def test_no_code_in_a_record_is_run(tmp_path):
+    """A pickle in the arrays, with the SHA-256 that the JSON names."""
     path = write_record(tmp_path, make_record())
     buffer = io.BytesIO()
     np.savez(buffer, test_labels=np.array([Planted(str(tmp_path / "planted"))], dtype=object))
@@ -181,6 +184,7 @@ def fail_at_write(monkeypatch, number):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_full_disk_leaves_the_older_pair_whole_and_no_temporary_file(tmp_path, monkeypatch, number):
+    """ENOSPC at the first and at the second file's fsync."""
     old, new = make_record(accuracy=0.9), make_record(accuracy=0.98)
     write_record(tmp_path, old)
     fail_at_write(monkeypatch, number)
@@ -195,6 +199,7 @@ def test_a_full_disk_leaves_the_older_pair_whole_and_no_temporary_file(tmp_path,
 
 
 def test_killed_between_its_two_files_a_pair_is_named_and_not_read(tmp_path, monkeypatch):
+    """An interruption between the two renames."""
     write_record(tmp_path, make_record(accuracy=0.9))
     replace, names = os.replace, []
 
@@ -270,6 +275,7 @@ def test_an_equal_record_is_not_written_again(tmp_path):
     ids=str,
 )
 def test_a_record_without_what_reports_need_is_named(tmp_path, change):
+    """Missing or mistyped environment, history, number of test images."""
     path = write_record(tmp_path, make_record())
     values = json.loads(path.read_text()) | change
     path.write_text(json.dumps(values))
@@ -278,19 +284,20 @@ def test_a_record_without_what_reports_need_is_named(tmp_path, change):
 
 
 def test_json_nested_without_end_is_named(tmp_path):
+    """100,000 opening brackets."""
     path = write_record(tmp_path, make_record())
     path.write_text("[" * 100_000)
     with pytest.raises(RecordError, match="RecursionError"):
         read_record(path)
 
 
-def test_dropping_takes_records_and_times_and_nothing_else(tmp_path):
+def test_dropping_takes_all_records_but_one_and_times_and_nothing_else(tmp_path):
     for model, seed in (("FCN", 0), ("FCN", 1), ("FCN", 11), ("CNN", 1)):
         write_record(tmp_path, make_record(model, seed))
     write_timing(tmp_path, make_timing(["FCN"]))
     (tmp_path / "notes.txt").write_text("mine")
-    drop_records(tmp_path)
-    assert os.listdir(tmp_path) == ["notes.txt"]
+    drop_records(tmp_path, keep="FCN-seed1")
+    assert sorted(os.listdir(tmp_path)) == ["FCN-seed1.json", "FCN-seed1.npz", "notes.txt"]
 
 
 def test_a_timing_pass_comes_back_if_it_has_all_models(tmp_path):
@@ -312,6 +319,7 @@ def test_a_timing_pass_comes_back_if_it_has_all_models(tmp_path):
     ids=["truncated", "older schema", "a field too many", "foreign"],
 )
 def test_a_timing_pass_that_is_not_whole_is_none(tmp_path, spoil):
+    """Truncated, of an older schema, with a field too many, foreign."""
     write_timing(tmp_path, make_timing(["FCN"]))
     spoil(tmp_path)
     assert read_timing(tmp_path, ["FCN"]) is None

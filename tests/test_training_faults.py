@@ -73,6 +73,7 @@ def test_a_disk_that_is_full_for_one_cell_ends_that_cell(place, monkeypatch, cap
 
 
 def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monkeypatch, capsys):
+    """ENOSPC while one record is written to the output folder."""
     publish = cli.publish
 
     def full(folder, record):
@@ -86,7 +87,25 @@ def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monke
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
 
 
+def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkeypatch):
+    """ENOSPC while the first new record is written to the folder of the old ones."""
+    place.old_records("A-seed0", "B-seed1")
+    before, publish = digests(place.records), cli.publish
+
+    def full(folder, record):
+        if record.model == "A":
+            assert digests(folder) == before
+            raise NO_SPACE
+        return publish(folder, record)
+
+    monkeypatch.setattr(cli, "publish", full)
+    assert place.run("--fresh", "--models", "A") == 1
+    after = digests(place.records)
+    assert {name: after[name] for name in before} == before
+
+
 def test_too_little_room_for_the_plan_is_told_before_training(place, monkeypatch, capsys):
+    """A disk that reports 16 MiB free."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 2**24, 2**24))
     before = digests(place.folder)
@@ -98,6 +117,8 @@ def test_too_little_room_for_the_plan_is_told_before_training(place, monkeypatch
 
 @pytest.mark.parametrize("error", [NO_SPACE, ValueError("a bad number")], ids=["a full disk", "any other fault"])
 def test_a_picture_that_cannot_be_drawn_costs_no_cell(place, monkeypatch, capsys, error):
+    """ENOSPC, or any other error, each time pictures are drawn."""
+
     def fails(*_, **__):
         raise error
 
@@ -108,6 +129,8 @@ def test_a_picture_that_cannot_be_drawn_costs_no_cell(place, monkeypatch, capsys
 
 
 def test_a_timing_pass_out_of_memory_leaves_the_runs(place, monkeypatch, capsys):
+    """MemoryError."""
+
     def fails(*_):
         raise MemoryError
 
@@ -118,6 +141,7 @@ def test_a_timing_pass_out_of_memory_leaves_the_runs(place, monkeypatch, capsys)
 
 
 def test_a_finished_cell_that_cannot_be_published_again_has_failed(place, monkeypatch, capsys):
+    """The output folder is gone, and ENOSPC while it is made again."""
     assert place.run() == 0
     shutil.rmtree(place.plots)
 
@@ -130,6 +154,7 @@ def test_a_finished_cell_that_cannot_be_published_again_has_failed(place, monkey
 
 
 def test_test_images_among_the_training_images_are_counted(place, monkeypatch, capsys):
+    """Two training images put into the test set, one of them twice."""
     load_splits = data.load_splits
 
     def with_shared(*arguments):
@@ -179,6 +204,7 @@ def test_not_a_number_is_recorded_with_its_step(place, capsys, what):
 
 
 def test_a_test_set_of_one_example_is_enough(place, monkeypatch):
+    """Two whole runs on it."""
     load_splits = data.load_splits
 
     def one_test_image(*arguments):

@@ -11,7 +11,7 @@ from utils.download import default_data_dir
 from utils.environment import CHECKOUT
 from utils.experiment import PROTOCOLS, Experiment, Task
 
-SMOKE_EPOCHS, SMOKE_LIMIT = 2, 512
+SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # for all models, unless options say otherwise
 # Options that override a field of the recipe for all models.
 OVERRIDES = {
     "epochs": "epochs",
@@ -147,7 +147,7 @@ def overridden(task: Task, options: argparse.Namespace) -> Task:
     given = {field: getattr(options, option) for option, field in OVERRIDES.items()}
     changes = {field: value for field, value in given.items() if value is not None}
     if options.smoke:
-        changes = {"epochs": SMOKE_EPOCHS, "limit": SMOKE_LIMIT} | changes
+        changes = SMOKE_RECIPE | changes
 
     def changed(experiments: Sequence[Experiment]) -> list[Experiment]:
         return [dataclasses.replace(e, config=dataclasses.replace(e.config, **changes)) for e in experiments]

@@ -206,13 +206,13 @@ def train(
         try:
             with closing(trained):
                 for record in chain(done, trained):
-                    if drop and record.status == "finished" and (len(published) >= len(done) or not waiting):
-                        drop_records(folder)
-                        for earlier in published:
-                            publish(folder, earlier)
-                        drop = False
                     try:
                         progress.say(publish(folder, record))
+                        if drop and record.status == "finished" and (len(published) >= len(done) or not waiting):
+                            drop_records(folder, keep=record.stem)
+                            for earlier in published:
+                                publish(folder, earlier)
+                            drop = False
                     except OSError as error:  # a full disk: its cell has failed, the others go on
                         record = replace(record, status="failed", message=str(error))
                         progress.say(f"{record.stem} could not be kept: {error}")

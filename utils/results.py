@@ -269,10 +269,11 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
     return f"{word} (history differs by up to {largest:.2g}, the predictions of {changed} test images differ)"
 
 
-def drop_records(folder: Path) -> None:
-    """Delete the records and the timing pass in `folder`."""
+def drop_records(folder: Path, keep: str) -> None:
+    """Delete the records in `folder`, all but the one of the stem `keep`, and the timing pass."""
     for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
-        path.unlink(missing_ok=True)
+        if path.stem != keep:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
