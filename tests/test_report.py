@@ -163,6 +163,9 @@ def test_the_training_table_by_hand():
     assert row["last validation loss"] == f"{1 + (1.2 + 1.1 + 0.9) / 3:.4f}"
     assert row["lowest validation loss (epoch)"] == "1.0000 (4, 3 to 6)"
     assert row["accuracy plateau from"] == "epoch 6, 5 to 8"
+    rising = with_losses(make_record(seed=9), val_accuracy=epochs / 20)
+    for seeds, told in (([rising], "not reached"), ([*records, rising], "epoch 6, 5 to 8 (3 of 4 seeds)")):
+        assert rows_of(text_of({"FCN": seeds}), "last fit loss")["FCN"]["accuracy plateau from"] == told
 
 
 def test_overfitting_of_k_of_n_seeds():

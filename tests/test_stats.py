@@ -249,7 +249,8 @@ def test_accuracy_plateau():
     rising = [0.50, 0.60, 0.70, 0.75, 0.752, 0.753, 0.754, 0.753, 0.754]
     assert accuracy_plateau(rising) == 4
     assert accuracy_plateau([0.70, 0.70, 0.70, 0.60, 0.60, 0.60]) == 1  # a later fall is no better
-    assert accuracy_plateau([0.5, 0.6, 0.7, 0.8, 0.9]) == 5
+    assert accuracy_plateau([0.5, 0.6, 0.7, 0.8, 0.9]) is None  # it rose to the end
+    assert accuracy_plateau([0.5, 0.6, 0.7, 0.896, 0.9]) == 4
     assert accuracy_plateau([0.7, 0.7, 0.7, 0.9, 0.7, 0.7]) == 1  # one outlier is smoothed away
 
 

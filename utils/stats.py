@@ -130,14 +130,15 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
 def accuracy_plateau(val_accuracy: ArrayLike) -> int | None:
     """The first epoch whose running-median accuracy no later one exceeds by 0.5 points (0.005) or more.
 
-    `val_accuracy`, shape (epochs,), holds fractions. It is the last epoch if accuracy rose to the end, None if there
-    is no epoch or a value isn't finite.
+    `val_accuracy`, shape (epochs,), holds fractions. None if that would be the last epoch, which none follows; also if
+    there is no epoch or a value isn't finite.
     """
     smoothed = running_median(val_accuracy)
     if not len(smoothed) or not np.isfinite(smoothed).all():
         return None
     best_from_here = np.maximum.accumulate(smoothed[::-1])[::-1]
-    return int((best_from_here - smoothed < 0.005 - ROUNDING).argmax()) + 1
+    epoch = int((best_from_here - smoothed < 0.005 - ROUNDING).argmax()) + 1
+    return epoch if epoch < len(smoothed) else None
 
 
 def roughness(val_loss: ArrayLike) -> float:

@@ -62,11 +62,18 @@ def training_table(runs: Runs) -> str:
                 f"{np.mean([r.curve('fit_loss')[-1] for r in records]):.4f}",
                 f"{np.mean([r.curve('val_loss')[-1] for r in records]):.4f}",
                 f"{np.mean(lowest):.4f} ({epochs_in_words([r.best_epoch for r in records])})",
-                f"epoch {epochs_in_words(plateaus)}" if plateaus else "not defined",
+                plateau_in_words(plateaus, len(records)),
                 "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}",
             ]
         )
     return table(header, rows)
+
+
+def plateau_in_words(epochs: Sequence[int], seeds: int) -> str:
+    """`epochs` are the plateaus of those of a model's `seeds` that reached one."""
+    if not epochs:
+        return "not reached"
+    return f"epoch {epochs_in_words(epochs)}" + (f" ({len(epochs)} of {seeds} seeds)" if len(epochs) < seeds else "")
 
 
 def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
