@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from records import make_record, make_timing, wavy_record
 
 from utils.experiment import Contrast
+from utils.flow import DepthVerdict
+from utils.stats import Interval
 from utils.verdicts import (
     WORDS,
     accuracy_sentence,
     accuracy_verdicts,
+    depth_sentence,
     secondary_sentence,
     stability_sentence,
     stability_verdicts,
@@ -163,3 +166,18 @@ def test_models_that_are_alike_are_seldom_called_better(family, seeds, spread):
         verdicts = accuracy_verdicts(runs, FAMILIES[family], 0.005)
         false += any(" is better than " in accuracy_sentence(verdict) for verdict in verdicts)
     assert false / repetitions <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repetitions)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"),
+    [
+        (Interval(0.878, 0.853, 0.9036, 5), "0.88, 0.85 to 0.90; 5 seeds"),
+        (Interval(12.4, 9.96, 15.5, 3), "12, 10 to 16; 3 seeds"),
+        (Interval(3e-5, 2.04e-5, 4.4e-5, 3), "3.0e-05, 2.0e-05 to 4.4e-05; 3 seeds"),
+        (Interval(2.31, np.nan, np.nan, 1), "2.3; 1 seed"),
+    ],
+)
+def test_the_sentence_on_depth_has_two_digits_of_each_ratio(ratio, told):
+    assert depth_sentence(DepthVerdict("neither", ratio, ratio.n)) == (
+        f"neither (norm of the first layer over that of the last {told})"
+    )

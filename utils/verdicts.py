@@ -220,8 +220,9 @@ def depth_sentence(verdict: DepthVerdict) -> str:
     ratio, n = verdict.ratio, plural(verdict.n, "seed")
     if np.isnan(ratio.estimate):
         return f"{verdict.word} ({n})"
-    bounds = "" if np.isnan(ratio.low) else f", {ratio.low:.2g} to {ratio.high:.2g}"
-    return f"{verdict.word} (norm of the first layer over that of the last {ratio.estimate:.2g}{bounds}; {n})"
+    estimate, low, high = (f"{value:#.2g}".rstrip(".") for value in (ratio.estimate, ratio.low, ratio.high))
+    bounds = "" if np.isnan(ratio.low) else f", {low} to {high}"
+    return f"{verdict.word} (norm of the first layer over that of the last {estimate}{bounds}; {n})"
 
 
 def _correct(record: RunRecord) -> np.ndarray:
