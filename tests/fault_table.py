@@ -16,6 +16,7 @@ FILES = (
     "test_faults",
     "test_locks",
     "test_folders",
+    "test_cli",
     "test_results",
     "test_plots",
     "test_datasets",

@@ -1,6 +1,7 @@
 """Checkpoints: going on changes no bit, and no damaged, foreign or half-written one is trusted."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -290,6 +291,22 @@ def test_damage_leads_back_to_the_generation_before(two_generations, capsys, suf
     (two_generations / "epoch1.safetensors").write_bytes(b"")
     assert epoch_found(two_generations) == 0  # from the beginning, and said
     assert capsys.readouterr().err.count("left out") == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays(two_generations, monkeypatch):
+    """EIO when the newest generation's tensors are read, once."""
+    read_bytes, before = Path.read_bytes, sorted(two_generations.iterdir())
+
+    def fails(path):
+        if path.name == "epoch2.safetensors":
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        epoch_found(two_generations)
+    monkeypatch.undo()
+    assert sorted(two_generations.iterdir()) == before and epoch_found(two_generations) == 2
 
 
 class Canary:

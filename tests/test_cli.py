@@ -124,6 +124,7 @@ def test_cuda_without_cuda_is_refused(checkout, capsys, monkeypatch):
 
 
 def test_an_output_folder_that_is_a_file_is_refused(checkout, capsys):
+    """Its bytes stay."""
     (checkout / "file").write_text("mine")
     with pytest.raises(SystemExit, match="2"):
         run(TASK, ["--output-dir", str(checkout / "file")])
@@ -131,6 +132,7 @@ def test_an_output_folder_that_is_a_file_is_refused(checkout, capsys):
 
 
 def test_an_output_folder_that_is_a_link_to_nothing_is_refused(checkout, capsys):
+    """A dangling symbolic link."""
     (checkout / "link").symlink_to(checkout / "nothing")
     with pytest.raises(SystemExit, match="2"):
         run(TASK, ["--output-dir", str(checkout / "link")])

@@ -113,12 +113,30 @@ def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, c
     assert place.trained == ["A-seed1"] and place.drawn[-1] == {"A": [0, 1]}  # it goes on from there
 
 
+def test_starting_again_when_interrupted_goes_on_with_that(place, monkeypatch):
+    """Ctrl-C in the second cell of a run with --no-resume; both had finished before it."""
+    assert place.run() == 0
+    fit = cells.fit
+
+    def interrupted(*arguments):
+        if place.trained[-1] == "B-seed0":
+            raise KeyboardInterrupt
+        return fit(*arguments)
+
+    monkeypatch.setattr(cells, "fit", interrupted)
+    assert place.run("--no-resume") == 130
+    monkeypatch.setattr(cells, "fit", fit)
+    assert place.run() == 0 and place.trained == ["B-seed0"]
+
+
 SCRIPT = """
 import signal
 from functools import partial
 from models import FCN
+from utils import checkpoint
 from utils.cli import main
 from utils.experiment import Experiment, Task, TrainConfig
+checkpoint.LEAST_SECONDS = 0.0
 recipe = TrainConfig(epochs=1, batch_size=64, optimizer="sgd", learning_rate=0.05)
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: jobs in the background ignore it
@@ -145,7 +163,7 @@ def is_alive(group: int) -> bool:
 @pytest.mark.skipif(os.name != "posix" or physical_cores() < 2, reason="needs signals and two cores")
 @pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
-    """SIGTERM, SIGINT and SIGKILL while two processes train."""
+    """SIGTERM, SIGINT and SIGKILL while two processes train; their checkpoints stay."""
     (tmp_path / "task_tiny.py").write_text(SCRIPT)
     command = [sys.executable, "task_tiny.py", *"--smoke --epochs 100000 --jobs 2 --precision fp32".split()]
     command += ["--device", "cpu", "--runs-dir", "runs", "--output-dir", "out"]
@@ -165,4 +183,6 @@ def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
             os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "out").exists() and "Traceback" not in log.read_text()
     assert ("this goes on from there:\n  python task_tiny.py --smoke" in log.read_text()) == (sent != signal.SIGKILL)
-    assert list((tmp_path / "runs").rglob("*.safetensors")) == []
+    for model in "AB":
+        assert list((tmp_path / "runs").rglob(f"{model}/*/seed0/epoch*.json"))
+        assert not list((tmp_path / "runs").rglob(f"{model}/*/seed0/final.safetensors"))

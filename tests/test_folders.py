@@ -27,10 +27,11 @@ ODD_NAMES = ["with spaces", "сравнение", "-begins-with-a-dash", "x" * 2
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_of_a_folder_will_do(place, name):
     """Spaces, Cyrillic, a leading dash, 200 characters, quotes and a percent sign."""
-    output, runs = place.folder / name / "out", place.folder / name / "runs"
+    output, runs = place.folder / name, place.folder / "runs" / name / name
     assert place.run(f"--output-dir={output}", f"--runs-dir={runs}") == 0
     assert read_record(output / "records/cpu-fp32/A-seed0.json").status == "finished"
     assert place.run(f"--output-dir={output}", f"--runs-dir={runs}") == 0 and place.trained == []
+    assert (place.folder / f".{name}.lock").exists()
 
 
 def test_an_output_folder_behind_a_link_is_written_through_it(place):
@@ -161,11 +162,22 @@ def test_runs_on_a_disk_too_small_for_the_plan_are_refused(place, disk, capsys):
     assert digests(place.folder / "plots") == before
 
 
+BARRIER = """
+import os, time
+from pathlib import Path
+from utils import cli
+if __name__ == "__main__":
+    Path(f"ready{os.getpid()}").touch()
+    while len(list(Path().glob("ready*"))) < 2:
+        time.sleep(0.001)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="starts two processes at once")
 def test_of_two_runs_that_start_together_one_goes_on_and_the_other_says_so(tmp_path):
-    """Two processes at once on the same folders."""
-    (tmp_path / "task_tiny.py").write_text(SCRIPT)
+    """Two processes behind a barrier on the same folders."""
+    (tmp_path / "task_tiny.py").write_text(BARRIER + SCRIPT)
     command = [sys.executable, "task_tiny.py", *"--smoke --epochs 60 --jobs 1 --precision fp32 --device cpu".split()]
     command += ["--runs-dir", "runs", "--output-dir", "out", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}

@@ -266,6 +266,17 @@ def page(block: str, begin="<!-- task_1_1: begin (generated) -->"):
     return f"{BEFORE}{begin}\n{block}<!-- task_1_1: end -->{AFTER}"
 
 
+def test_a_readme_behind_a_link_is_written_through_it_and_leftovers_of_a_killed_process_go(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/README.md").write_text(page(""))
+    (tmp_path / "real/.README.md.abc.partial").write_text("half")
+    (tmp_path / "README.md").symlink_to("real/README.md")
+    assert update_block(tmp_path / "README.md", "task_1_1", "new")
+    assert (tmp_path / "README.md").is_symlink()
+    assert block_of((tmp_path / "real/README.md").read_text(), "task_1_1") == "new"
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == [".README.md.lock", "README.md"]
+
+
 @pytest.mark.parametrize("old", ["", "old\n", "old\n\n| a |\n| --- |\n", "\n\n\n"])
 @pytest.mark.parametrize("text", ["new\n", "\\1 \\g<1> \\g<name> \\n \\\\ $1\n", "ä → “b”\n\n- c\n", ""])
 def test_a_block_is_replaced_and_nothing_else(tmp_path, old, text):

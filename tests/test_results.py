@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def swap_arrays(folder):
     (folder / "FCN-seed1.npz").write_bytes((folder / "FCN-seed0.npz").read_bytes())
 
 
+def huge_arrays(folder):
+    """Arrays that claim 2^60 bytes, with their true SHA-256."""
+    header, buffer = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**60,)})
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("test_labels.npy", header.getvalue())
+    (folder / "FCN-seed1.npz").write_bytes(buffer.getvalue())
+    rewrite(folder / "FCN-seed1.json", arrays_sha256=hashlib.sha256(buffer.getvalue()).hexdigest())
+
+
 def rename(folder):
     for suffix in (".json", ".npz"):
         (folder / f"FCN-seed1{suffix}").rename(folder / f"FCN-seed7{suffix}")
@@ -105,6 +116,9 @@ FAULTS = {
     "older schema": (change(schema_version=0), "schema 0, this version reads 1"),
     "a field too many": (change(colour="red"), "not a whole record"),
     "no image shape": (change(image_shape=None), "not a whole record"),
+    "another count": (change(test_correct=1), "of its test_predictions are correct, but it says (1, "),
+    "no accuracy": (change(best_test_accuracy=None), "of its best_test_predictions are correct, but it says"),
+    "an exabyte": (huge_arrays, "not a whole record"),
     "unknown status": (change(status="perfect"), "don't fit its name"),
     "renamed": (rename, "don't fit its name"),
     "another task": (change(task="task_9"), "task_9 does not declare the model FCN"),
@@ -115,7 +129,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_no_evidence_is_named_and_the_rest_stays(tmp_path, fault):
-    """Truncated, empty, no text, foreign, renamed; of an older schema, another task or recipe; others' arrays."""
+    """Truncated, empty, foreign, renamed, of another schema, task or recipe, others' arrays, a wrong count."""
     for seed in (0, 1):
         write_record(tmp_path, make_record("FCN", seed))
     write_record(tmp_path, make_record("CNN"))
@@ -291,12 +305,12 @@ def test_json_nested_without_end_is_named(tmp_path):
         read_record(path)
 
 
-def test_dropping_takes_all_records_but_one_and_times_and_nothing_else(tmp_path):
+def test_dropping_takes_records_and_times_and_nothing_else(tmp_path):
     for model, seed in (("FCN", 0), ("FCN", 1), ("FCN", 11), ("CNN", 1)):
         write_record(tmp_path, make_record(model, seed))
     write_timing(tmp_path, make_timing(["FCN"]))
     (tmp_path / "notes.txt").write_text("mine")
-    drop_records(tmp_path, keep="FCN-seed1")
+    drop_records(tmp_path, keep={"FCN-seed1", "CNN-seed0"})
     assert sorted(os.listdir(tmp_path)) == ["FCN-seed1.json", "FCN-seed1.npz", "notes.txt"]
 
 
@@ -315,11 +329,13 @@ def test_a_timing_pass_comes_back_if_it_has_all_models(tmp_path):
         lambda folder: rewrite(folder / "timing.json", schema_version=0),
         lambda folder: rewrite(folder / "timing.json", colour="red"),
         lambda folder: (folder / "timing.json").write_text("[]"),
+        lambda folder: rewrite(folder / "timing.json", models=None),
+        lambda folder: (folder / "timing.json").write_text("[" * 100_000),
     ],
-    ids=["truncated", "older schema", "a field too many", "foreign"],
+    ids=["truncated", "older schema", "a field too many", "foreign", "no models", "nested"],
 )
 def test_a_timing_pass_that_is_not_whole_is_none(tmp_path, spoil):
-    """Truncated, of an older schema, with a field too many, foreign."""
+    """Truncated, of an older schema, with a field too many, foreign, without models, nested without end."""
     write_timing(tmp_path, make_timing(["FCN"]))
     spoil(tmp_path)
     assert read_timing(tmp_path, ["FCN"]) is None

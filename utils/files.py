@@ -20,7 +20,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
     The bytes go to temporary files in the same folder and are flushed to the disk; only then each takes its name in
     one step. Raises OSError, with all files as they were and no temporary one left. A process killed between two
-    names leaves the earlier files new and the later ones old: let the last one vouch for the others.
+    names, or a disk that fails there, leaves the earlier files new and the later ones old: let the last one vouch for
+    the others.
     """
     folder = next(iter(contents)).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +57,12 @@ def _flush_names(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process was writing in `folder`. Only where no other process writes."""
-    for path in folder.glob(f".*{PARTIAL}"):
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Delete what a killed process was writing in `folder`, for files whose names begin with `name`.
+
+    Only where no other process writes such files.
+    """
+    for path in folder.glob(f".{name}*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 

@@ -5,10 +5,12 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+NAMING_SECONDS = 0.2  # more than a process takes from locking to saying who it is
 
 
 class FolderInUse(ValueError):
@@ -28,11 +30,12 @@ def sole_writer(*folders: Path) -> Iterator[None]:
             try:
                 stack.enter_context(FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0))
             except Timeout:
-                who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+                time.sleep(NAMING_SECONDS)
+                who = (holder.read_text(encoding="utf-8") if holder.exists() else "") or "another process"
                 told = f"{folder} is being written by {who}; wait for it, or choose another folder"
                 raise FolderInUse(told) from None
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            holder.write_text(
-                f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})", encoding="utf-8", errors="replace"
-            )
+            told = f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})"
+            with suppress(OSError):  # a full disk: the lock holds all the same
+                holder.write_text(told, encoding="utf-8", errors="replace")
         yield

@@ -13,32 +13,37 @@ from utils.results import RecordError, RunRecord, read_record
 def reusable(job: CellJob) -> RunRecord | None:
     """The record of a cell that has finished before, unless the code that trains it has changed since."""
     record = job.finished_record()
-    if record is not None and record.environment["source_hash"] != job.environment["source_hash"]:
+    if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
         print(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None
     return record
 
 
 def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], resume: bool) -> None:
-    """All checks; only then delete the checkpoints that the cells of `waiting` are not to go on from.
+    """All checks; only then delete what the cells of `waiting` are not to go on from.
+
+    Those are their checkpoints and, without `resume`, the records that they had finished with: else the command that
+    goes on after an interruption would take these for done.
 
     Raises RecordError, CheckpointError or OSError with everything as it was.
     """
-    check_records(records, jobs)
+    check_records(records, jobs[0].task)
     check_disk_space(waiting)
     stale = [job for job in waiting if not resume or is_of_changed_code(job)]
     for job in stale:
         job.checkpoints.prune(keep=0)
+        if not resume:
+            job.record_path.unlink(missing_ok=True)
 
 
-def check_records(folder: Path, jobs: Sequence[CellJob]) -> None:
-    """Raise RecordError if a run would replace a record of another task or protocol."""
-    for job in jobs:
+def check_records(folder: Path, task: str) -> None:
+    """Raise RecordError if the folder holds records of another task or protocol, which a run could replace or drop."""
+    for path in folder.glob("*-seed*.json"):
         try:
-            record = read_record(folder / f"{job.stem}.json")
+            record = read_record(path)
         except RecordError:
             continue
-        if record.task != job.task:
+        if record.task != task:
             raise RecordError(f"{shown(folder)} holds records of {record.task}; choose another --output-dir")
 
 

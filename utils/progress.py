@@ -1,6 +1,7 @@
 """What a person sees while training: one bar on a terminal, plain lines elsewhere, nothing if quiet."""
 
 import sys
+from contextlib import suppress
 
 from tqdm import tqdm
 
@@ -8,7 +9,10 @@ from utils.cells import CellJob
 
 
 class Progress:
-    """Counts the epochs of all cells; a context manager whose `epoch_done` takes each epoch's history entry."""
+    """Counts the epochs of all cells; a context manager whose `epoch_done` takes each epoch's history entry.
+
+    A reader that has gone, or a log on a full disk, ends no training.
+    """
 
     def __init__(self, jobs: list[CellJob], quiet: bool):
         self.epochs_done = dict.fromkeys((job.stem for job in jobs), 0)
@@ -21,7 +25,8 @@ class Progress:
         return self
 
     def __exit__(self, *exception) -> None:
-        self.bar.close()
+        with suppress(OSError):
+            self.bar.close()
 
     def epoch_done(self, job: CellJob, entry: dict) -> None:
         self.epochs_done[job.stem] += 1
@@ -29,12 +34,14 @@ class Progress:
             f"{job.experiment.name} seed {job.seed} epoch {self.epochs_done[job.stem]}/{job.experiment.config.epochs} "
             f"train {entry['train_loss']:.4f} val {entry['val_loss']:.4f} accuracy {entry['val_accuracy']:.2%}"
         )
-        self.bar.set_description(text, refresh=False)
-        self.bar.update()
+        with suppress(OSError):
+            self.bar.set_description(text, refresh=False)
+            self.bar.update()
         if self.plain:
             self.say(f"{text}  {entry['train_seconds'] + entry['eval_seconds']:.1f} s")
 
     def say(self, text: str) -> None:
         """A line above the bar."""
         if not self.quiet:
-            self.bar.write(text, file=sys.stderr)
+            with suppress(OSError):
+                self.bar.write(text, file=sys.stderr)

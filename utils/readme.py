@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from utils.files import write_atomically
+from utils.files import remove_leftovers, write_atomically
 
 
 def block_of(readme: str, name: str) -> str | None:
@@ -16,12 +16,14 @@ def block_of(readme: str, name: str) -> str | None:
 
 def update_block(path: Path, name: str, text: str) -> bool:
     """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing."""
+    path = path.resolve()  # a link stays one
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
         readme = path.read_text(encoding="utf-8") if path.exists() else ""
         if block_of(readme, name) is None:
             return False
         updated = _block_pattern(name).sub(lambda match: f"{match[1]}\n{text}\n{match[3]}", readme)
         if updated != readme:
+            remove_leftovers(path.parent, path.name)
             write_atomically(path, updated.encode())
         return True
 

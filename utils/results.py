@@ -9,8 +9,7 @@ import io
 import json
 import math
 import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -166,7 +165,7 @@ def read_record(path: Path) -> RunRecord:
         _check_contents(record)
     except RecordError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a garbled zip or JSON can raise nearly anything
         raise RecordError(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
     if record.status not in STATUSES or record.stem != path.stem:
         raise RecordError(f"{path}: its model, seed or status don't fit its name")
@@ -185,6 +184,11 @@ def _check_contents(record: RunRecord) -> None:
         shapes = {record.arrays[name].shape for name in ("test_labels", "test_predictions")}
         if shapes != {(record.test_total,)}:
             raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")
+        for best in ("", "best_"):
+            counted = int((record.arrays["test_labels"] == record.arrays[f"{best}test_predictions"]).sum())
+            told = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")
+            if told != (counted, counted / record.test_total):
+                raise ValueError(f"{counted} of its {best}test_predictions are correct, but it says {told}")
 
 
 class Records(NamedTuple):
@@ -269,10 +273,10 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
     return f"{word} (history differs by up to {largest:.2g}, the predictions of {changed} test images differ)"
 
 
-def drop_records(folder: Path, keep: str) -> None:
-    """Delete the records in `folder`, all but the one of the stem `keep`, and the timing pass."""
+def drop_records(folder: Path, keep: Collection[str]) -> None:
+    """Delete the records in `folder`, all but those of the stems `keep`, and the timing pass."""
     for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
-        if path.stem != keep:
+        if path.stem not in keep:
             path.unlink(missing_ok=True)
 
 
@@ -309,6 +313,7 @@ def read_timing(folder: Path, models: Sequence[str]) -> TimingRecord | None:
     """The folder's timing pass; None where there is none of this schema, or it lacks one of `models`."""
     try:
         timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+        whole = timing.schema_version == SCHEMA_VERSION and set(models) <= set(timing.models)
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return timing if timing.schema_version == SCHEMA_VERSION and set(models) <= set(timing.models) else None
+    return timing if whole else None
