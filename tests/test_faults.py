@@ -113,19 +113,17 @@ def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, c
     assert place.trained == ["A-seed1"] and place.drawn[-1] == {"A": [0, 1]}  # it goes on from there
 
 
-def test_starting_again_when_interrupted_goes_on_with_that(place, monkeypatch):
+def test_starting_again_when_interrupted_goes_on_with_that(place):
     """Ctrl-C in the second cell of a run with --no-resume; both had finished before it."""
-    assert place.run() == 0
-    fit = cells.fit
 
-    def interrupted(*arguments):
-        if place.trained[-1] == "B-seed0":
+    def press_ctrl_c(job):
+        if job.stem == "B-seed0":
             raise KeyboardInterrupt
-        return fit(*arguments)
 
-    monkeypatch.setattr(cells, "fit", interrupted)
+    assert place.run() == 0
+    place.before_cell = press_ctrl_c
     assert place.run("--no-resume") == 130
-    monkeypatch.setattr(cells, "fit", fit)
+    place.before_cell = lambda job: None
     assert place.run() == 0 and place.trained == ["B-seed0"]
 
 
