@@ -12,7 +12,8 @@ from common import CASES, progress
 from utils.comparisons import equivalent, paired_comparison
 from utils.datasets import CIFAR10, MNIST, DatasetSpec
 from utils.plan import PLOTS, hashes_of
-from utils.results import RunRecord, read_runs
+from utils.record_folder import read_runs
+from utils.results import RunRecord
 from utils.words import plural, table
 
 # The task of each data set, and the largest difference in test accuracy that counts as none.

@@ -13,7 +13,8 @@ from utils.datasets import DIGITS
 from utils.experiment import Experiment, Task, TrainConfig
 from utils.plan import hashes_of
 from utils.readme import block_of
-from utils.results import publish, write_timing
+from utils.record_folder import publish
+from utils.results import write_timing
 
 RECIPE = TrainConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.05)
 RUNAWAY = dataclasses.replace(RECIPE, learning_rate=1e30)

@@ -16,7 +16,8 @@ from utils.datasets import DATASETS
 from utils.experiment import Experiment, Task, TrainConfig, under_original_protocol
 from utils.plan import hashes_of
 from utils.readme import block_of
-from utils.results import publish, read_record, read_runs, write_timing
+from utils.record_folder import publish, read_runs
+from utils.results import read_record, write_timing
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 TASK = Task("task_1_1", "mnist", tuple(Experiment(name, partial(FCN, hidden=(8,)), RECIPE) for name in ("A", "B")))

@@ -14,8 +14,9 @@ from models import FCN
 from utils import figures, plots
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.readme import block_of, update_block
+from utils.record_folder import read_runs
 from utils.report import results_text
-from utils.results import read_runs, write_record
+from utils.results import write_record
 from utils.stats import Interval
 from utils.verdicts import overfitting_sentence
 

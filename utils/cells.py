@@ -20,7 +20,8 @@ from utils.evaluate import confident_mistakes, loss_and_correct, predict
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
 from utils.files import remove_leftovers, sha256
 from utils.flow import thin
-from utils.results import RecordError, RunRecord, publish, read_record, write_record
+from utils.record_folder import publish
+from utils.results import RecordError, RunRecord, read_record, write_record
 from utils.train import Fit, build_model, fit
 
 

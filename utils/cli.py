@@ -30,7 +30,8 @@ from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown_kin
 from utils.plan import Plan, make_plan
 from utils.preflight import check_everything, reusable
 from utils.progress import Progress
-from utils.results import RecordError, RunRecord, drop_records, publish, read_timing, to_json, write_timing
+from utils.record_folder import drop_records, publish
+from utils.results import RecordError, RunRecord, read_timing, to_json, write_timing
 from utils.words import plural
 
 EVALUATION_SHARE = 1.1  # a run's time over that of its training steps

@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection, wait
 
 from utils.cells import CellJob, failed_record, run_cell
 from utils.environment import source_hash
-from utils.results import RunRecord, publish
+from utils.record_folder import publish
+from utils.results import RunRecord
 
 OnEpoch = Callable[[CellJob, dict], None]
 

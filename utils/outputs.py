@@ -13,8 +13,9 @@ from utils.files import write_atomically
 from utils.plan import Plan
 from utils.plots import Difference
 from utils.readme import update_block
+from utils.record_folder import read_runs
 from utils.report import original_protocol_text, results_text
-from utils.results import RunRecord, Runs, TimingRecord, read_runs, read_timing
+from utils.results import RunRecord, Runs, TimingRecord, read_timing
 from utils.verdicts import accuracy_verdicts
 from utils.words import plural
 
