@@ -141,10 +141,16 @@ def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
     runs, diverged, left_out = read_runs(tmp_path, "task_1_1", dict.fromkeys(MODELS, "0123456789ab"))
     assert diverged == {"SimpleCNN": [4, 7]}
     text = results_text(runs, {}, diverged, left_out, None, {}, [], "", TASK)
-    (sentence,) = [line for line in text.splitlines() if "which no mean holds" in line]
+    (sentence,) = [line for line in text.splitlines() if line.endswith(", in none of these numbers.")]
     assert sentence.startswith("- FCN and SimpleCNN are ") or sentence.startswith("- SimpleCNN is better")
-    assert sentence.endswith("; SimpleCNN diverged with seed 4, 7, which no mean holds.")
+    assert sentence.endswith("; SimpleCNN diverged with seed 4, 7, in none of these numbers.")
+    assert "In none of the numbers, since there is nothing to measure: SimpleCNN diverged with seed 4, 7." in text
     assert "3 seeds" in sentence and "diverged" not in results_text(runs, {}, {}, [], None, {}, [], "", TASK)
+
+
+def test_two_models_without_a_common_seed_are_told():
+    runs = {"FCN": [make_record("FCN", seed) for seed in (0, 1)], "SimpleCNN": [make_record("SimpleCNN", 2)]}
+    assert "- FCN and SimpleCNN: no seed with which both have finished.\n" in text_of(runs)
 
 
 def test_the_training_table_by_hand():

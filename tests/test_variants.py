@@ -128,6 +128,28 @@ def test_an_ablation_needs_a_contrast_that_says_what_it_takes_apart():
         audit(dataclasses.replace(TASK, ablation=TASK.experiments[:1]))
 
 
+def test_contrasts_whose_recipes_differ_in_other_than_they_declare_stop_the_run_before_training(place, capsys):
+    slower = dataclasses.replace(RECIPE, learning_rate=RECIPE.learning_rate / 2)
+    experiments = [Experiment("A", SMALL, RECIPE), Experiment("B", partial(FCN, hidden=(9,)), slower)]
+    faults = {
+        Contrast(
+            "A", "B", differs=("hidden",)
+        ): "A and B differ in learning_rate (0.05 and 0.025), which their contrast",
+        Contrast("A", "B"): "A and B differ in hidden ((8,) and (9,)), learning_rate (0.05 and 0.025), which",
+        Contrast(
+            "A", "B", differs=("hidden", "learning_rate", "dropuot")
+        ): "don't differ in dropuot, as their contrast",
+        Contrast("A", "C"): "a contrast names C: choose from A, B",
+    }
+    before = digests(place.folder)
+    for contrast, message in faults.items():
+        assert place.run(task=Task("tiny", "digits", experiments, [contrast])) == 2
+        assert message in capsys.readouterr().err
+    assert place.trained == [] and digests(place.folder) == before
+    declared = Contrast("A", "B", differs=("hidden", "learning_rate"))
+    assert place.run(task=Task("tiny", "digits", experiments, [declared])) == 0
+
+
 def test_the_two_residual_nets_of_task_1_2_differ_in_dropout_and_weight_decay_alone():
     audit(ABLATION)
     assert [sorted(c.differs) for c in ABLATION.contrasts if c.differs] == [["dropout", "weight_decay"]]
@@ -191,7 +213,7 @@ def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
     assert sorted(path for _, path in shown) == sorted(map(str, drawn)) and "p/regularisation_ablation.png" in text
     assert len({alt for alt, _ in shown}) == len(shown)
-    assert "CNNWithResidual: nothing; as part of the architectures dropout 0.25 and 0." in text
+    assert "CNNWithResidual: nothing, the recipe is the same; the architectures also in dropout 0.25 and 0." in text
 
 
 ABLATION_NAMES = [e.name for e in (*ABLATION.experiments, *ABLATION.ablation)]

@@ -89,7 +89,32 @@ def test_where_the_adjusted_p_and_the_interval_disagree_the_text_says_so():
     verdicts = {(v.a, v.b): v for v in accuracy_verdicts(runs, FAMILIES["task 1.1"], 0.0)}
     verdict = verdicts["A", "C"]
     assert verdict.word == "better" and verdict.comparison.difference.low <= 0
-    assert "the interval covers 0, and the adjusted p decides" in accuracy_sentence(verdict)
+    pattern = (
+        r"C is better than A by 0.04 points \(interval (-0.\d\d) to (0.\d\d);.*: the interval covers no difference"
+    )
+    low, high = re.match(pattern, accuracy_sentence(verdict)).groups()
+    (mirrored,) = (
+        v for v in accuracy_verdicts(runs, [Contrast(c.b, c.a) for c in FAMILIES["task 1.1"]], 0.0) if v.a == "C"
+        and v.b == "A"
+    )  # fmt: skip
+    assert accuracy_sentence(mirrored) == accuracy_sentence(verdict) and float(low) < 0 < float(high)
+
+
+def test_two_seeds_of_one_pair_change_nothing_for_the_others():
+    """A pair without a verdict counts in Holm's family as if its p-value were 1."""
+    a, c = np.array([9800, 9810, 9790, 9805]), np.array([9811, 9825, 9793, 9822])
+    with_two, without = runs_of(A=a, C=c, B=[9900, 9911]), runs_of(A=a, C=c)
+    told = [
+        [accuracy_sentence(v) for v in accuracy_verdicts(runs, FAMILIES["task 1.1"], 0.0) if v.b == "C" and v.a == "A"]
+        for runs in (with_two, without)
+    ]
+    assert told[0] == told[1] != []
+
+
+def test_a_bound_above_0_is_not_told_as_0():
+    sentence = only(runs_of(A=[9800, 9810, 9790, 9805, 9800, 9803], B=[9801, 9812, 9791, 9807, 9801, 9805]))[1]
+    low = re.search(r"\(interval (0\.\d+) to", sentence)[1]
+    assert float(low) > 0
 
 
 def test_only_seeds_of_both_models_are_paired():
@@ -115,8 +140,10 @@ def test_steadier_is_the_smaller_roughness_told_as_a_ratio():
     runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.03) for s in range(6)]}
     (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
     sentence = stability_sentence(verdict)
-    ratio = float(re.match(r"BB trains more steadily than A: (\d\.\d\d) of its roughness", sentence)[1])
+    ratio = float(re.match(r"BB trains more steadily than A: (0\.\d+) of its roughness", sentence)[1])
     assert 0.05 < ratio < 0.2
+    (mirrored,) = stability_verdicts(runs, [Contrast("BB", "A")])
+    assert stability_sentence(mirrored) == sentence
 
 
 def test_faster_only_beyond_two_percent():
@@ -125,6 +152,12 @@ def test_faster_only_beyond_two_percent():
     alike = dict.fromkeys(("A", "B"), timing.models["A"])
     alike["B"] = alike["A"] | {"train_epoch_seconds": [1.01 * s for s in alike["A"]["train_epoch_seconds"]]}
     assert "not distinguished" in time_sentence(dataclasses.replace(timing, models=alike), "A", "B")
+
+
+def test_times_that_are_equal_in_all_rounds_have_no_interval():
+    timing = make_timing(["A", "B"])
+    same = dataclasses.replace(timing, models=dict.fromkeys(("A", "B"), timing.models["A"]))
+    assert time_sentence(same, "A", "B").endswith("an epoch of A takes 1.00 times B's time")
 
 
 def test_mcnemar_is_told_for_a_single_seed_only():
@@ -171,13 +204,13 @@ def test_models_that_are_alike_are_seldom_called_better(family, seeds, spread):
 @pytest.mark.parametrize(
     ("ratio", "told"),
     [
-        (Interval(0.878, 0.853, 0.9036, 5), "0.88, 0.85 to 0.90; 5 seeds"),
-        (Interval(12.4, 9.96, 15.5, 3), "12, 10 to 16; 3 seeds"),
-        (Interval(3e-5, 2.04e-5, 4.4e-5, 3), "3.0e-05, 2.0e-05 to 4.4e-05; 3 seeds"),
-        (Interval(2.31, np.nan, np.nan, 1), "2.3; 1 seed"),
+        (Interval(0.8784, 0.853, 0.90004, 5), "0.878, 0.853 to 0.900; 5 seeds"),
+        (Interval(124.4, 99.96, 155.5, 3), "124, 100 to 156; 3 seeds"),
+        (Interval(3e-5, 2.04e-5, 4.4e-5, 3), "3.00e-05, 2.04e-05 to 4.40e-05; 3 seeds"),
+        (Interval(2.31, np.nan, np.nan, 1), "2.31; 1 seed"),
     ],
 )
-def test_the_sentence_on_depth_has_two_digits_of_each_ratio(ratio, told):
+def test_the_sentence_on_depth_has_three_digits_of_each_ratio(ratio, told):
     assert depth_sentence(DepthVerdict("neither", ratio, ratio.n)) == (
         f"neither (norm of the first layer over that of the last {told})"
     )

@@ -140,7 +140,7 @@ def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
 
 
 def audit(task: Task) -> None:
-    """Raises ValueError if a contrast names no experiment of the task, or its two differ in more than it declares."""
+    """Raises ValueError if a contrast names no experiment of the task, or its two differ in other than it declares."""
     names = [experiment.name for experiment in (*task.experiments, *task.ablation)]
     if len(set(names)) < len(names):
         raise ValueError(f"two experiments have the same name: {', '.join(names)}")
@@ -155,6 +155,9 @@ def audit(task: Task) -> None:
         if undeclared := sorted(found.keys() - set(contrast.differs)):
             told = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
             raise ValueError(f"{contrast.a} and {contrast.b} differ in {told}, which their contrast doesn't declare")
+        if alike := sorted(set(contrast.differs) - found.keys()):
+            told = ", ".join(alike)
+            raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {told}, as their contrast declares")
 
 
 def variants(contrasts: Sequence[Contrast]) -> tuple[str, str] | None:

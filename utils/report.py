@@ -18,6 +18,7 @@ from utils.tables import (
     training_table,
 )
 from utils.verdicts import (
+    Verdict,
     accuracy_sentence,
     accuracy_verdicts,
     depth_sentence,
@@ -46,9 +47,8 @@ def results_text(
     """The results of a task in Markdown, ending in a newline; `pictures` is the folder to link pictures from.
 
     `ablation` are the runs to compare one regulariser with another, if there are any; `diverged` holds the seeds with
-    which models diverged. `task` declares the contrasts to
-    judge; `original` holds the original report's figures, {model: its run}, for those of the models that it had, and
-    `claims` its claims on this task.
+    which models diverged. `task` declares the contrasts to judge; `original` holds the original report's figures,
+    {model: its run}, for those of the models that it had, and `claims` its claims on this task.
     """
     if not runs:
         return _paragraphs([NOTHING_YET, _left_out(left_out)])
@@ -56,7 +56,7 @@ def results_text(
         [
             _what_was_run(runs),
             main_table(runs, timing),
-            _sentence_on_seeds(runs),
+            _sentence_on_seeds(runs, diverged),
             _verdicts(runs, diverged, timing, task, pictures),
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models", pictures),
             training_table(runs),
@@ -119,7 +119,7 @@ def _machine(record: RunRecord) -> str:
     return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
 
 
-def _sentence_on_seeds(runs: Runs) -> str:
+def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str:
     seeds = sorted({record.seed for records in runs.values() for record in records})
     lacking = [f"{model} ({len(records)})" for model, records in runs.items() if len(records) < len(seeds)]
     text = "Intervals: two-sided 95% t-intervals over seeds." if len(seeds) > 1 else ""
@@ -130,6 +130,8 @@ def _sentence_on_seeds(runs: Runs) -> str:
             " One seed shows no spread: it can't say which model is more accurate, from which epoch a model tends to "
             "overfit, or which trains more steadily. More seeds (`--num-seeds 6`) can."
         )
+    if diverged:
+        text += f" In none of the numbers, since there is nothing to measure: {_diverged_in_words(diverged)}."
     return text.strip()
 
 
@@ -137,46 +139,55 @@ def _verdicts(
     runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task, pictures: str
 ) -> str:
     """The planned contrasts judged: accuracy first, then steadiness, time, and what the test images say."""
-    present = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
-    if not present:
+    ran = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys()]
+    present = [contrast for contrast in ran if share_a_seed(runs, contrast.a, contrast.b)]
+    if not ran:
         return ""
     m, margin = len(task.contrasts), task.equivalence_margin
     level = f"{1 - FAMILY_ERROR_RATE / m:.1%}"
     parts = {
         f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
-        f"differences at {level}; equivalent means within {points(margin)} points)": [
-            accuracy_sentence(verdict) + _diverged_in_words(diverged, verdict.a, verdict.b)
-            for verdict in accuracy_verdicts(runs, task.contrasts, margin)
+        f"differences at {level}; “equivalent”: the 90% interval lies within ±{points(margin)} points)": [
+            *(
+                accuracy_sentence(verdict) + _losses_in_words(diverged, verdict)
+                for verdict in accuracy_verdicts(runs, task.contrasts, margin)
+            ),
+            *(f"{c.a} and {c.b}: no seed with which both have finished" for c in ran if c not in present),
         ],
-        "Steadiness of training, by the roughness of validation loss": [
+        f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
             stability_sentence(verdict) for verdict in stability_verdicts(runs, task.contrasts)
         ],
         "Training time, on this machine, in this session": [
             time_sentence(timing, contrast.a, contrast.b) for contrast in present if timing
         ],
-        "Secondary, for these seeds only: whether it would hold on new test images": [
+        "Secondary: would these trained models differ on new test images too? (95% intervals over test images)": [
             secondary_sentence(runs, contrast) for contrast in present
         ],
-        "What the contrasted recipes differ in, beside the architecture": [
+        "What the contrasted experiments differ in, beside the class of the model": [
             _recipes_in_words(task, contrast) for contrast in present
         ],
     }
-    lists = [f"{title}:\n\n" + bullets(lines) for title, lines in parts.items() if lines]
+    first, *others = (f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items() if lines)
     picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
-    return "\n\n".join([lists[0], picture, *lists[1:]])
+    return "\n\n".join([first, *([picture] if present else []), *others])
 
 
-def _diverged_in_words(diverged: Mapping[str, Sequence[int]], *models: str) -> str:
-    told = [f"{m} diverged with seed {', '.join(map(str, diverged[m]))}" for m in models if m in diverged]
-    return f"; {' and '.join(told)}, which no mean holds" if told else ""
+def _diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
+    return " and ".join(f"{model} diverged with seed {', '.join(map(str, s))}" for model, s in diverged.items())
+
+
+def _losses_in_words(diverged: Mapping[str, Sequence[int]], verdict: Verdict) -> str:
+    """Which runs a verdict had to do without."""
+    lost = {model: diverged[model] for model in (verdict.a, verdict.b) if model in diverged}
+    return f"; {_diverged_in_words(lost)}, in none of these numbers" if lost else ""
 
 
 def _recipes_in_words(task: Task, contrast: Contrast) -> str:
     experiments = {experiment.name: experiment for experiment in task.experiments}
     found = differences(experiments[contrast.a], experiments[contrast.b])
-    text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing'}"
+    text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing, the recipe is the same'}"
     built_in = architectural(experiments[contrast.a], experiments[contrast.b])
-    return f"{text}; as part of the architectures {_pairs_in_words(built_in)}" if built_in else text
+    return f"{text}; the architectures also in {_pairs_in_words(built_in)}" if built_in else text
 
 
 def _pairs_in_words(values: Mapping[str, tuple]) -> str:

@@ -27,10 +27,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Onset:
-    """The epoch from which a run overfits, None if it doesn't or can't be said, and `reason` in words for both."""
+    """The epoch from which a run overfits, None if it doesn't or can't be said, and `reason` in words for both.
+
+    `decided` is False if it can't be said: too few epochs, or a rise that is no more than noise.
+    """
 
     epoch: int | None
     reason: str
+    decided: bool = True
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -110,9 +114,9 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     val_loss, fit_loss = np.array([val_loss, fit_loss], dtype=float)
     epochs = len(val_loss)
     if epochs < 10:
-        return Onset(None, f"too few epochs ({epochs}; an onset needs 10)")
+        return Onset(None, f"too few epochs ({epochs}; an onset needs 10)", decided=False)
     if not np.isfinite([val_loss, fit_loss]).all():
-        return Onset(None, "a loss is not finite")
+        return Onset(None, "a loss is not finite", decided=False)
     smoothed = running_median(val_loss)
     best = int(smoothed.argmin())
     sigma = 1.4826 * stats.median_abs_deviation(np.diff(val_loss, 2)[1:]) / np.sqrt(6)
@@ -120,11 +124,11 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     rise, fit_falls = smoothed[-3:].min() - smoothed[best], fit_loss[-1] < fit_loss[best]
     if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_falls:
         return Onset(best + 1, f"overfits from epoch {best + 1}")
-    reason = f"none within {epochs} epochs"
     if rise > 0.01 * smoothed[best] and fit_falls:
         by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
-        reason += f" beyond noise (last 3 at least {by:.1%} above the lowest, 3 sigma {noise:.1%})"
-    return Onset(None, reason)
+        told = f"the last 3 epochs lie at least {by:.1%} above the lowest, noise (3 sigma) is {noise:.1%}"
+        return Onset(None, f"none within {epochs} epochs that can be told from noise ({told})", decided=False)
+    return Onset(None, f"none within {epochs} epochs")
 
 
 def accuracy_plateau(val_accuracy: ArrayLike) -> int | None:

@@ -18,7 +18,7 @@ from utils.stats import (
     roughness,
 )
 from utils.verdicts import overfitting_sentence
-from utils.words import epochs_in_words, percent, plural, points, setting, table
+from utils.words import epochs_in_words, percent, plural, points, ratio_in_words, setting, table
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
 FEWEST_ROUNDS = 3  # for times to mean something
@@ -91,7 +91,7 @@ def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
             [
                 model,
                 _milliseconds_with_quartiles(measured["train_step_seconds"]),
-                "1" if model == reference else f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+                "1" if model == reference else ratio_in_words(ratio),
                 f"{_milliseconds(measured['latency_seconds'])} ({_milliseconds(measured['latency_p95_seconds'])})",
                 f"{throughput:,.0f}",
             ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.comparisons import (
+    FAMILY_ERROR_RATE,
     Comparison,
     detectable_difference,
     equivalent,
@@ -17,8 +18,16 @@ from utils.comparisons import (
 from utils.experiment import Contrast
 from utils.flow import DepthVerdict
 from utils.results import RunRecord, Runs, TimingRecord, onset_epochs
-from utils.stats import FEWEST_SEEDS, ratio_interval, roughness
-from utils.words import epochs_in_words, p_in_words, plural, points, points_with_bounds
+from utils.stats import FEWEST_SEEDS, Interval, ratio_interval, roughness
+from utils.words import (
+    epochs_in_words,
+    p_in_words,
+    plural,
+    points,
+    points_with_bounds,
+    share_of_time,
+    three_digits,
+)
 
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
 SEEDS_FOR_POWER = 5  # from here on the spread is known well enough to say what would have been found
@@ -58,6 +67,22 @@ class Verdict:
     def lower(self) -> str:
         return self.a if self.higher == self.b else self.b
 
+    @property
+    def lead(self) -> Interval:
+        """By how much `higher` is above `lower`, at the level of the planned differences."""
+        d = self.comparison.difference
+        return d if self.higher == self.b else Interval(-d.estimate, -d.high, -d.low, d.n)
+
+    @property
+    def tested(self) -> str:
+        """How many seeds and which p decided."""
+        return f"{plural(len(self.seeds), 'seed')}; Holm-adjusted {p_in_words(self.p)}"
+
+    @property
+    def caveat(self) -> str:
+        """Where Holm's test says "better", though the interval, which is wider than its later steps, covers 0."""
+        return ": the interval covers no difference, and the adjusted p decides" if self.lead.low <= 0 else ""
+
 
 def judge(
     runs: Runs,
@@ -80,7 +105,8 @@ def judge(
         if seeds:
             pairs.append((contrast, seeds, *([v[s] for s in seeds] for v in values)))
     compared = [paired_comparison(a, b, total, m) for *_, a, b in pairs]
-    adjusted = holm([comparison.p for comparison in compared], m)
+    tested = [len(seeds) >= FEWEST_SEEDS for _, seeds, *_ in pairs]
+    adjusted = holm([c.p if enough else None for c, enough in zip(compared, tested, strict=True)], m)
     return [
         Verdict(
             word=_word(len(seeds), comparison, p, within := bool(equivalent(comparison.interval90, margin))),
@@ -103,7 +129,7 @@ def _word(n: int, comparison: Comparison, p: float | None, within: bool) -> str:
         return "too few seeds"
     if p is None:
         return "undefined"
-    if p <= 0.05:
+    if p <= FAMILY_ERROR_RATE:
         return "better"
     return "equivalent" if within else "not distinguished"
 
@@ -117,37 +143,30 @@ def accuracy_verdicts(runs: Runs, contrasts: Sequence[Contrast], margin: float) 
 def accuracy_sentence(verdict: Verdict) -> str:
     """The verdict with its numbers, in points of test accuracy."""
     v, difference, n = verdict, verdict.comparison.difference, plural(len(verdict.seeds), "seed")
-    numbers = f"interval {points(difference.low)} to {points(difference.high)}; {n}; Holm-adjusted {p_in_words(v.p)}"
-    inside = f"the 90% interval lies within the margin of {points(v.margin)} points"
+    told = f"{v.b} minus {v.a}: {points(difference.estimate)} points"
     if v.word == "better":
-        low, high = sorted(abs(bound) for bound in (difference.low, difference.high))
-        covers = difference.low <= 0 <= difference.high
-        bounds = (
-            f"{points(difference.low)} to {points(difference.high)}" if covers else f"{points(low)} to {points(high)}"
-        )
+        digits = 3 if 0 < v.lead.low < 5e-5 else 2  # else a bound above 0 would be told as 0.00
+        lead, low, high = (points(value, digits) for value in (v.lead.estimate, v.lead.low, v.lead.high))
+        small = f"; the 90% interval lies within the margin of {points(v.margin)} points, so the difference is small"
         return (
-            f"{v.higher} is better than {v.lower} by {points(abs(difference.estimate))} points (interval {bounds}; "
-            f"{n}; Holm-adjusted {p_in_words(v.p)})"
-            + (": the interval covers 0, and the adjusted p decides" if covers else "")
-            + (f"; {inside}, so the difference is small" if v.within else "")
+            f"{v.higher} is better than {v.lower} by {lead} points (interval {low} to {high}; {v.tested}){v.caveat}"
+            + (small if v.within else "")
         )
     if v.word == "equivalent":
         ninety = v.comparison.interval90
         return (
-            f"{v.a} and {v.b} are equivalent within {points(v.margin)} points (difference "
-            f"{points(difference.estimate)} points, 90% interval {points(ninety.low)} to {points(ninety.high)}; {n})"
+            f"{v.a} and {v.b} are equivalent within {points(v.margin)} points ({told}, 90% interval "
+            f"{points(ninety.low)} to {points(ninety.high)}; {n})"
         )
     if v.word == "not distinguished":
-        text = f"{v.a} and {v.b} are not distinguished (difference {points(difference.estimate)} points, {numbers})"
+        bounds = f"interval {points(difference.low)} to {points(difference.high)}"
+        text = f"{v.a} and {v.b} are not distinguished ({told}, {bounds}; {v.tested})"
         if len(v.seeds) < SEEDS_FOR_POWER:
             return text
         found = detectable_difference(v.comparison.sd, len(v.seeds), v.m)
         return f"{text}: with this spread, {n} find a difference of {points(found)} points in 80% of repetitions"
     if v.word == "too few seeds":
-        return (
-            f"{v.a} and {v.b}: too few seeds ({len(v.seeds)}; a verdict needs {FEWEST_SEEDS}); "
-            f"{v.b} minus {v.a} was {points(difference.estimate)} points"
-        )
+        return f"{v.a} and {v.b}: too few seeds ({len(v.seeds)} of both; a verdict needs {FEWEST_SEEDS}); {told}"
     return (
         f"{v.a} and {v.b}: undefined, since {v.b} minus {v.a} is {points(difference.estimate)} points in each of {n}, "
         "which shows no spread"
@@ -161,21 +180,18 @@ def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdic
 
 def stability_sentence(verdict: Verdict) -> str:
     """The verdict on roughness, told as a ratio; "better" is "more steadily" here."""
-    v, difference, n = verdict, verdict.comparison.difference, plural(len(verdict.seeds), "seed")
-    ratio, low, high = np.exp([difference.estimate, difference.low, difference.high])
+    v, difference = verdict, verdict.comparison.difference
     if v.word == "better":
-        if v.lower == v.a:
-            ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        ratio, low, high = map(three_digits, np.exp([-v.lead.estimate, -v.lead.high, -v.lead.low]))
         return (
-            f"{v.lower} trains more steadily than {v.higher}: {ratio:.2f} of its roughness ({low:.2f} to {high:.2f}; "
-            f"{n}; Holm-adjusted {p_in_words(v.p)})"
+            f"{v.lower} trains more steadily than {v.higher}: {ratio} of its roughness ({low} to {high}; "
+            f"{v.tested}){v.caveat}"
         )
+    ratio, low, high = map(three_digits, np.exp([difference.estimate, difference.low, difference.high]))
+    told = f"roughness of {v.b} over that of {v.a}: {ratio}"
     if v.word == "not distinguished":
-        return (
-            f"{v.a} and {v.b} are not distinguished in steadiness (ratio of roughness {ratio:.2f}, {low:.2f} to "
-            f"{high:.2f}; {n}; Holm-adjusted {p_in_words(v.p)})"
-        )
-    return f"{v.a} and {v.b}, steadiness: {v.word} ({n}; ratio of roughness {ratio:.2f})"
+        return f"{v.a} and {v.b} are not distinguished in steadiness ({told}, {low} to {high}; {v.tested})"
+    return f"{v.a} and {v.b}, steadiness: {v.word} ({plural(len(v.seeds), 'seed')} of both; {told})"
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
@@ -184,7 +200,7 @@ def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
     ratio = ratio_interval(times[a], times[b])
     if ratio.estimate > 1:
         a, b, ratio = b, a, ratio_interval(times[b], times[a])
-    numbers = f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {b}'s time"
+    numbers = share_of_time(ratio, b)
     if ratio.high < 1 - FASTER:
         return f"{a} trains faster: an epoch takes {numbers}"
     return f"{a} and {b} are not distinguished in training time: an epoch of {a} takes {numbers}"
@@ -208,7 +224,10 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     epochs = onset_epochs(records)
     if not epochs:
         reason = records[0].onset.reason
-        return reason if len(records) == 1 else reason.partition(" beyond noise")[0]
+        if len(records) == 1:
+            return reason
+        noisy = any("noise" in record.onset.reason for record in records)
+        return reason.partition(" that can be")[0] + (" that can be told from noise" if noisy else "")
     if 2 * len(epochs) <= len(records):
         return f"an onset in {len(epochs)} of {plural(len(records), 'seed')} (epoch {epochs_in_words(epochs)})"
     spread = f", {min(epochs)} to {max(epochs)}" if len(epochs) > 1 else ""
@@ -220,7 +239,7 @@ def depth_sentence(verdict: DepthVerdict) -> str:
     ratio, n = verdict.ratio, plural(verdict.n, "seed")
     if np.isnan(ratio.estimate):
         return f"{verdict.word} ({n})"
-    estimate, low, high = (f"{value:#.2g}".rstrip(".") for value in (ratio.estimate, ratio.low, ratio.high))
+    estimate, low, high = map(three_digits, (ratio.estimate, ratio.low, ratio.high))
     bounds = "" if np.isnan(ratio.low) else f", {low} to {high}"
     return f"{verdict.word} (norm of the first layer over that of the last {estimate}{bounds}; {n})"
 

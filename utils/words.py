@@ -45,15 +45,31 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def points(fraction: float) -> str:
+def points(fraction: float, digits: int = 2) -> str:
     """A fraction in points of percent, with a sign only if negative, never "-0.00"."""
-    return f"{100 * fraction:z.2f}"
+    return f"{100 * fraction:z.{digits}f}"
 
 
 def points_with_bounds(interval: Interval) -> str:
     if np.isnan(interval.low):
         return f"{points(interval.estimate)} points (no interval: nothing varies)"
     return f"{points(interval.estimate)} points ({points(interval.low)} to {points(interval.high)})"
+
+
+def three_digits(ratio: float) -> str:
+    """Such as "0.0581", "1.02" or "31.5"."""
+    return f"{ratio:#.3g}".rstrip(".")
+
+
+def ratio_in_words(ratio: Interval) -> str:
+    """Such as "0.352 (0.320 to 0.381)"; the estimate alone where there is no interval."""
+    bounds = "" if np.isnan(ratio.low) else f" ({three_digits(ratio.low)} to {three_digits(ratio.high)})"
+    return three_digits(ratio.estimate) + bounds
+
+
+def share_of_time(ratio: Interval, other: str) -> str:
+    """Such as "0.352 (0.320 to 0.381) of FCN's time" or "31.5 (31.3 to 31.7) times FCN's time"."""
+    return f"{ratio_in_words(ratio)} {'of' if ratio.estimate < 1 else 'times'} {other}'s time"
 
 
 def p_in_words(p: float | None) -> str:
