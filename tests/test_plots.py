@@ -65,6 +65,16 @@ def test_nothing_overlaps_or_is_cut_in_any_figure(monkeypatch, models, seeds, ti
         assert_legends_spare_data(name, figure)
 
 
+def test_a_long_sentence_on_overfitting_fits(monkeypatch):
+    record = make_record(LONG, **CIFAR)
+    t = np.arange(15)
+    val_loss = np.exp(-t / 2) + 1 + 0.02 * np.clip(t - 8, 0, None) + 0.05 * (-1.0) ** (t // 2)
+    record.history[:] = [epoch | {"val_loss": x} for epoch, x in zip(record.history, val_loss.tolist(), strict=True)]
+    assert "that can be told from noise (the last" in record.onset.reason
+    figure = drawn(monkeypatch, {LONG: [record]}, None)[f"{LONG}_curves.png"]
+    assert_nothing_overlaps("curves", figure)
+
+
 def test_eight_long_names_and_a_long_device_name_fit():
     models = [f"{LONG}-{i}" for i in range(8)]
     runs, timing = make_runs(models, 2, **CIFAR), make_timing(models)

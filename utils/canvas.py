@@ -15,6 +15,7 @@ from utils.files import write_atomically
 
 WIDTH = 9.0  # inches: 10-point text reads at the 900 pixels of a README
 NOTE_LETTERS = 100  # a line of 9-point text
+TITLE_LETTERS = 85  # a line of a figure's title
 STYLE = {
     "figure.dpi": 150,
     "font.size": 10,

@@ -26,7 +26,7 @@ from utils.environment import describe_environment, source_hash
 from utils.experiment import Task
 from utils.files import remove_leftovers, write_atomically
 from utils.locks import FolderInUse, sole_writer
-from utils.outputs import closing_lines, draw, minutes, plan_in_words, shown_kind
+from utils.outputs import closing_lines, conclusions_of, draw, minutes, plan_in_words, shown_kind
 from utils.plan import Plan, make_plan
 from utils.preflight import check_everything, reusable
 from utils.progress import Progress
@@ -55,7 +55,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         if options.replot:
-            return redraw(plan, kind)
+            return redraw(plan, options, kind)
         with sole_writer(plan.output, options.runs_dir / plan.task.name):
             return train_and_draw(plan, options, processes, execution)
     except (FolderInUse, CheckpointError, RecordError) as error:
@@ -70,10 +70,11 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         return 130 if isinstance(end, KeyboardInterrupt) else end.code
 
 
-def redraw(plan: Plan, kind: str) -> int:
+def redraw(plan: Plan, options: argparse.Namespace, kind: str) -> int:
     with sole_writer(plan.output):
         if not draw(plan, kind):
             return 2
+    say(options, conclusions_of(plan, kind))
     print(closing_lines(plan, []))
     return 0
 
@@ -98,6 +99,7 @@ def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, exec
     except Exception as error:  # out of memory, say: the runs have been kept
         print(f"no timing pass: {type(error).__name__}: {error}", file=sys.stderr)
         well = False
+    say(options, conclusions_of(plan, execution.kind))
     say(options, f"Took {minutes(time.monotonic() - started)}.")
     print(closing_lines(plan, records))
     return 0 if well and all(record.status == "finished" for record in records) else 1

@@ -15,6 +15,7 @@ from utils import plots
 from utils.canvas import (
     NOTE_LETTERS,
     STYLE,
+    TITLE_LETTERS,
     LineStyle,
     Styles,
     empty_panel,
@@ -94,7 +95,8 @@ def draw_task(
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
     """One model's loss, accuracy and generalisation gap over the epochs, the overfitting onset where there is one."""
     title = f"{records[0].model} on {records[0].data_name}: learning curves, {seed_count([len(records)])}"
-    figure = new_figure(4.4, f"{title}\nOverfitting: {overfitting_sentence(records)}")
+    overfitting = textwrap.fill(f"Overfitting: {overfitting_sentence(records)}", TITLE_LETTERS)
+    figure = new_figure(4.2 + 0.2 * len(overfitting.splitlines()), f"{title}\n{overfitting}")
     loss_ax, accuracy_ax, gap_ax = figure.subplots(1, 3)
     plots.learning_curves(loss_ax, records, "loss", style)
     plots.learning_curves(accuracy_ax, records, "accuracy", style)

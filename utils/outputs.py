@@ -14,7 +14,7 @@ from utils.plan import Plan
 from utils.plots import Difference
 from utils.readme import update_block
 from utils.record_folder import read_runs
-from utils.report import original_protocol_text, results_text
+from utils.report import conclusions, original_protocol_text, results_text
 from utils.results import RunRecord, Runs, TimingRecord, read_timing
 from utils.verdicts import accuracy_verdicts
 from utils.words import plural
@@ -37,7 +37,8 @@ def draw(plan: Plan, kind: str) -> bool:
         print(f"{shown(folder)}: {why}", *left_out, sep="\n  ", file=sys.stderr)
         if not plan.quick:
             return False
-    original, claims = original_report(Path(task.name).name)
+    # A quick look says nothing of the original report, which had other data or another recipe.
+    original, claims = ({}, []) if plan.quick else original_report(Path(task.name).name)
     if task.protocol == "original":
 
         def text(pictures: str) -> str:
@@ -54,6 +55,15 @@ def draw(plan: Plan, kind: str) -> bool:
     if plan.updates_readme and not update_block(README, plan.task.name, text(f"plots/{plan.task.name}/")):
         print(f"warning: {README.name} has no markers for {plan.task.name}, so its results stay as they are")
     return bool(runs)
+
+
+def conclusions_of(plan: Plan, kind: str) -> str:
+    """What the kind's records on disk say, for a terminal; "" where none counts or by the original protocol."""
+    every, diverged, _ = read_runs(plan.records(kind), plan.task.name, plan.declared)
+    runs = {e.name: every[e.name] for e in plan.task.experiments if e.name in every}
+    if not runs or plan.task.protocol == "original":
+        return ""
+    return conclusions(runs, diverged, read_timing(plan.records(kind), list(runs)), plan.task)
 
 
 def draw_pictures(plan: Plan, runs: Runs, ablation: Runs, timing: TimingRecord | None) -> None:

@@ -9,6 +9,7 @@ from utils.flow import depth_verdict, has_flow
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.tables import (
     ablation_table,
+    accuracy_interval,
     confused_pairs_table,
     confusion_change_table,
     main_table,
@@ -28,7 +29,7 @@ from utils.verdicts import (
     stability_verdicts,
     time_sentence,
 )
-from utils.words import bullets, plain, plural, points, table
+from utils.words import bullets, percent, plain, plural, points, table
 
 NOTHING_YET = "No finished run of the current recipes yet."
 
@@ -57,7 +58,7 @@ def results_text(
             _what_was_run(runs),
             main_table(runs, timing),
             _sentence_on_seeds(runs, diverged),
-            _verdicts(runs, diverged, timing, task, pictures),
+            _contrasts(runs, diverged, timing, task, pictures),
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models", pictures),
             training_table(runs),
             _sentence_on_training(runs),
@@ -135,16 +136,31 @@ def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str
     return text.strip()
 
 
+def conclusions(runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task) -> str:
+    """What a command ends with: each model's accuracy with its interval over seeds, and the sentences on training."""
+    accuracies = [
+        f"  {model:<28} {percent(accuracy_interval([r.test_correct for r in records], records[0].test_total))}, "
+        f"{plural(len(records), 'seed')}"
+        for model, records in runs.items()
+    ]
+    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(runs, diverged, timing, task).items()]
+    return _paragraphs(
+        [
+            "Test accuracy, final weights:\n" + "\n".join(accuracies),
+            _sentence_on_seeds(runs, diverged),
+            *sentences,
+            _sentence_on_training(runs),
+        ]
+    )
+
+
 def _verdicts(
-    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task, pictures: str
-) -> str:
-    """The planned contrasts judged: accuracy first, then steadiness, time, and what the test images say."""
+    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task
+) -> dict[str, list[str]]:
+    """The planned contrasts judged, {title: sentences}: accuracy first, then steadiness and time."""
     ran = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys()]
-    present = [contrast for contrast in ran if share_a_seed(runs, contrast.a, contrast.b)]
-    if not ran:
-        return ""
     m, margin = len(task.contrasts), task.equivalence_margin
-    level = f"{1 - FAMILY_ERROR_RATE / m:.1%}"
+    level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
     parts = {
         f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
         f"differences at {level}; “equivalent”: the 90% interval lies within ±{points(margin)} points)": [
@@ -152,24 +168,38 @@ def _verdicts(
                 accuracy_sentence(verdict) + _losses_in_words(diverged, verdict)
                 for verdict in accuracy_verdicts(runs, task.contrasts, margin)
             ),
-            *(f"{c.a} and {c.b}: no seed with which both have finished" for c in ran if c not in present),
+            *(
+                f"{contrast.a} and {contrast.b}: no seed with which both have finished"
+                for contrast in ran
+                if not share_a_seed(runs, contrast.a, contrast.b)
+            ),
         ],
         f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
             stability_sentence(verdict) for verdict in stability_verdicts(runs, task.contrasts)
         ],
         "Training time, on this machine, in this session": [
-            time_sentence(timing, contrast.a, contrast.b) for contrast in present if timing
-        ],
-        "Secondary: would these trained models differ on new test images too? (95% intervals over test images)": [
-            secondary_sentence(runs, contrast) for contrast in present
-        ],
-        "What the contrasted experiments differ in, beside the class of the model": [
-            _recipes_in_words(task, contrast) for contrast in present
+            time_sentence(timing, contrast.a, contrast.b) for contrast in ran if timing
         ],
     }
-    first, *others = (f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items() if lines)
+    return {title: lines for title, lines in parts.items() if lines}
+
+
+def _contrasts(
+    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task, pictures: str
+) -> str:
+    """The verdicts with their picture, what the test images say, and in what the contrasted experiments differ."""
+    compared = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
+    parts = _verdicts(runs, diverged, timing, task)
+    if compared:
+        parts[
+            "Secondary: would these trained models differ on new test images too? (95% intervals over test images)"
+        ] = [secondary_sentence(runs, contrast) for contrast in compared]
+        parts["What the contrasted experiments differ in, beside the class of the model"] = [
+            _recipes_in_words(task, contrast) for contrast in compared
+        ]
+    lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
     picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
-    return "\n\n".join([first, *([picture] if present else []), *others])
+    return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
 
 
 def _diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
