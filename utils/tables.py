@@ -17,7 +17,7 @@ from utils.stats import (
     relative_spread,
     roughness,
 )
-from utils.verdicts import overfitting_sentence
+from utils.verdicts import overfitting_in_short
 from utils.words import epochs_in_words, percent, plural, points, ratio_in_words, setting, table
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
@@ -129,7 +129,7 @@ def original_table(runs: Runs, original: Mapping[str, dict]) -> str:
             ours = accuracy_interval([r.test_correct for r in records], records[0].test_total)
             claimed = f"from epoch {claim}" if claim else "none"
             row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(ours), claimed]
-            rows.append([*row, overfitting_sentence(records)])
+            rows.append([*row, overfitting_in_short(records)])
     header = [
         "model",
         "original: last accuracy on the test set",
@@ -191,7 +191,7 @@ def ablation_table(runs: Runs, task: Task) -> str:
                 "" if model == plain else _paired_difference(runs.get(plain, ()), records),
                 f"{last['fit']:.3f}",
                 f"{last['val'] - last['fit']:.3f}",
-                overfitting_sentence(records),
+                overfitting_in_short(records),
             ]
         )
     return table(header, rows)

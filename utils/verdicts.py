@@ -234,6 +234,11 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {plural(len(records), 'seed')}{spread})"
 
 
+def overfitting_in_short(records: Sequence[RunRecord]) -> str:
+    """The same without the numbers of a rise that noise hides."""
+    return overfitting_sentence(records).partition(" (the last")[0]
+
+
 def depth_sentence(verdict: DepthVerdict) -> str:
     """What happens to a model's gradients over depth, with the ratio of norms behind it."""
     ratio, n = verdict.ratio, plural(verdict.n, "seed")
