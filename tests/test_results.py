@@ -67,6 +67,12 @@ def swap_arrays(folder):
     (folder / "FCN-seed1.npz").write_bytes((folder / "FCN-seed0.npz").read_bytes())
 
 
+def put_null(folder):
+    history = json.loads((folder / "FCN-seed1.json").read_text())["history"]
+    history[3]["val_loss"] = None
+    rewrite(folder / "FCN-seed1.json", history=history)
+
+
 def huge_arrays(folder):
     """Arrays that claim 2^60 bytes, with their true SHA-256."""
     header, buffer = io.BytesIO(), io.BytesIO()
@@ -108,6 +114,7 @@ FAULTS = {
     "no image shape": (change(image_shape=None), "not a whole record"),
     "another count": (change(test_correct=1), "of its test_predictions are correct, but it says (1, "),
     "no accuracy": (change(best_test_accuracy=None), "of its best_test_predictions are correct, but it says"),
+    "a loss of null": (put_null, "a loss or an accuracy that isn't finite"),
     "an exabyte": (huge_arrays, "not a whole record"),
     "unknown status": (change(status="perfect"), "don't fit its name"),
     "renamed": (rename, "don't fit its name"),

@@ -230,7 +230,7 @@ STATED_ALARM_RATES = [
 
 @pytest.mark.parametrize("epochs, fall, correlation, stated", STATED_ALARM_RATES)
 def test_stated_alarm_rates(epochs, fall, correlation, stated):
-    assert alarm_rate(1500, epochs, fall=fall, correlation=correlation) == pytest.approx(stated, abs=0.025)
+    assert alarm_rate(1500, epochs, fall=fall, correlation=correlation) == pytest.approx(stated, abs=0.01)
 
 
 @pytest.mark.slow

@@ -176,8 +176,9 @@ def _check_contents(record: RunRecord) -> None:
     if record.status == "finished":
         if not record.history:
             raise ValueError("a finished run without history")
-        for part in ("train", "fit", "val"):
-            record.curve(f"{part}_loss"), record.curve(f"{part}_accuracy")
+        curves = [record.curve(f"{part}_{what}") for part in ("train", "fit", "val") for what in ("loss", "accuracy")]
+        if not np.isfinite(curves).all():
+            raise ValueError("a finished run with a loss or an accuracy that isn't finite")
         shapes = {record.arrays[name].shape for name in ("test_labels", "test_predictions")}
         if shapes != {(record.test_total,)}:
             raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")

@@ -125,9 +125,11 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_falls:
         return Onset(best + 1, f"overfits from epoch {best + 1}")
     if rise > 0.01 * smoothed[best] and fit_falls:
-        by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
-        told = f"the last 3 epochs lie at least {by:.1%} above the lowest, noise (3 sigma) is {noise:.1%}"
-        return Onset(None, f"none within {epochs} epochs that can be told from noise ({told})", decided=False)
+        reason = f"none within {epochs} epochs that can be told from noise"
+        if smoothed[best] > 0:
+            by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
+            reason += f" (the last 3 epochs lie at least {by:.1%} above the lowest, noise (3 sigma) is {noise:.1%})"
+        return Onset(None, reason, decided=False)
     return Onset(None, f"none within {epochs} epochs")
 
 
