@@ -19,12 +19,14 @@ from matplotlib.ticker import MaxNLocator
 from utils.canvas import LineStyle, Styles, empty_panel, legend_below, new_figure, seed_count
 from utils.flow import QUANTILES, on_main_path
 from utils.results import RunRecord, Runs
+from utils.stats import FEWEST_SEEDS, mean_interval
 
 MEDIAN = QUANTILES.index(0.5)
 DEPTH = "depth (layer from the input)"
 ALL_ZERO = "gradients of exactly zero: nothing to draw"
 ZERO_COLOR = "#cccccc"
 SEEDS_NOTE = "Lines: geometric mean over seeds, points: each seed"
+BARS_NOTE = f", bars: the mean's 95% t-interval, from {FEWEST_SEEDS} seeds up"
 # share of the model's colour in white, marker, line
 EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
 LEGEND_COLOR = "#333333"
@@ -135,7 +137,9 @@ def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
     rows = math.ceil(len(runs) / 3)
     columns = math.ceil(len(runs) / rows)
     data = next(iter(runs.values()))[0].data_name
-    several = f"\n{SEEDS_NOTE}" if max(map(len, runs.values())) > 1 else ""
+    most = max(map(len, runs.values()))
+    several = f"\n{SEEDS_NOTE}" if most > 1 else ""
+    several += BARS_NOTE if most >= FEWEST_SEEDS else ""
     figure = new_figure(1.6 + 2.6 * rows, f"{data}: gradient norm against depth, median of an epoch's steps{several}")
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, (model, records) in zip(axes.flat, runs.items(), strict=False):
@@ -165,7 +169,10 @@ def epochs_in_words(record: RunRecord) -> str:
 
 
 def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
-    """One model's norms against depth: for each shown epoch the geometric mean as a line, each seed as a point."""
+    """One model's norms against depth: for each shown epoch the geometric mean as a line, each seed as a point.
+
+    From 3 seeds up with the mean's 95% t-interval, taken of log norms; of 2 it would hide everything else.
+    """
     each_seed = main_path(records, "flow_epoch_norms")  # (n, epochs, L)
     depths = np.arange(each_seed.shape[2]) + 1
     ax.set_xlabel(DEPTH)
@@ -176,6 +183,9 @@ def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -
         color, norms = tinted(style.color, ink), each_seed[:, epoch - 1]
         ax.plot(depths, geometric_mean(norms), linestyle=line, color=color, label=label)
         ax.plot(np.broadcast_to(depths, norms.shape).T, norms.T, marker, color=color, markersize=3.5)
+        if len(records) >= FEWEST_SEEDS:
+            intervals = [mean_interval(np.log(seeds)) for seeds in norms.T]
+            ax.vlines(depths, *np.exp([(i.low, i.high) for i in intervals]).T, color=color, linewidth=1)
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
