@@ -142,7 +142,6 @@ def test_every_tensor_of_the_optimiser_takes_its_parameters_strides(tmp_path, fe
 
 
 def test_two_generations_while_it_trains_and_one_when_it_is_done(place, monkeypatch):
-    """Files in the cell's folder at each epoch."""
     seen = []
     fit_of_cells = train.fit
 

@@ -102,6 +102,7 @@ def test_overfitting_epochs():
     assert told([9, 9, 10], [None] * 3, [None] * 3) == "refuted"
     assert told([9, 9, 10], [4, None, None], [None] * 3) == "not decided"
     assert told([9, 9, 10], [3, 4, 5], [None, None, 4]) == "not decided"
+    assert told([9, 9, 10], [3, 4, 5], [None, 4, 5, 6]) == "refuted"
     assert told([9, 9], [4, 4], [None] * 2) == "not decided"
     assert told([9, 9, 9], [4, 4, 4], [None] * 3, epochs=9) == "not decided"  # too few epochs refute nothing
 
@@ -120,6 +121,10 @@ def test_a_rise_that_noise_hides_neither_confirms_nor_refutes():
     assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "not decided"
     calm = {REGULARIZED: [with_onset(REGULARIZED, s, None) for s in range(3)], **calm}
     assert verdict("overfitting starts after epoch 9", calm, task=TASK_1_2) == "confirmed"
+    hidden = {REGULARIZED: [noisy(REGULARIZED, 0), *(with_onset(REGULARIZED, s, 4) for s in (1, 2, 3))]}
+    assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "refuted"
+    hidden = {"CIFARCNN": [noisy("CIFARCNN", 0), *(with_onset("CIFARCNN", s, 7) for s in (1, 2, 3))]}
+    assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "not decided"  # 0's may be 9
     hidden = {RESIDUAL: [noisy(RESIDUAL, s) for s in range(3)]}
     assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "not decided"
 

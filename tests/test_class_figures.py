@@ -129,10 +129,10 @@ def test_confusion_difference_greys_and_says_what_it_is_not_sure_of():
 def test_the_table_of_changes_names_the_largest_first():
     a, b = pair_of_models([(5, 2), (6, 4), (5, 1)], [(1, 2), (3, 2), (2, 3)])
     text = confusion_change_table({"A": a, "B": b}, "A", "B")
-    assert "B minus A" in text and text.splitlines()[4:] == ["| a → c | -33.3 | spares 0 |"]
+    assert "B minus A" in text and text.splitlines()[4:] == ["| a → c | -33.3 | excludes 0 |"]
     b[0].arrays["test_predictions"][10:15] = 0
     rows = confusion_change_table({"A": a, "B": b}, "A", "B").splitlines()[4:]
-    assert rows == ["| a → c | -33.3 | spares 0 |", "| b → a | +5.0 | covers 0 or is undefined |"]
+    assert rows == ["| a → c | -33.3 | excludes 0 |", "| b → a | +5.0 | covers 0 or is undefined |"]
     assert "| a → c | -40.0 | none (1 seed) |" in confusion_change_table({"A": a[:1], "B": b}, "A", "B")
 
 

@@ -70,7 +70,7 @@ def test_a_long_sentence_on_overfitting_fits(monkeypatch):
     t = np.arange(15)
     val_loss = np.exp(-t / 2) + 1 + 0.02 * np.clip(t - 8, 0, None) + 0.05 * (-1.0) ** (t // 2)
     record.history[:] = [epoch | {"val_loss": x} for epoch, x in zip(record.history, val_loss.tolist(), strict=True)]
-    assert "that can be told from noise (the last" in record.onset.reason
+    assert "the last 3 epochs lie at least" in record.onset.numbers
     figure = drawn(monkeypatch, {LONG: [record]}, None)[f"{LONG}_curves.png"]
     assert_nothing_overlaps("curves", figure)
 

@@ -141,10 +141,10 @@ def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
     runs, diverged, left_out = read_runs(tmp_path, "task_1_1", dict.fromkeys(MODELS, "0123456789ab"))
     assert diverged == {"SimpleCNN": [4, 7]}
     text = results_text(runs, {}, diverged, left_out, None, {}, [], "", TASK)
-    (sentence,) = [line for line in text.splitlines() if line.endswith(", in none of these numbers.")]
+    (sentence,) = [line for line in text.splitlines() if "; not counted: " in line]
     assert sentence.startswith("- FCN and SimpleCNN are ") or sentence.startswith("- SimpleCNN is better")
-    assert sentence.endswith("; SimpleCNN diverged with seed 4, 7, in none of these numbers.")
-    assert "In none of the numbers, since there is nothing to measure: SimpleCNN diverged with seed 4, 7." in text
+    assert sentence.endswith("; not counted: SimpleCNN diverged with seeds 4, 7.")
+    assert " Not counted: SimpleCNN diverged with seeds 4, 7.\n" in text
     assert "3 seeds" in sentence and "diverged" not in results_text(runs, {}, {}, [], None, {}, [], "", TASK)
 
 

@@ -118,7 +118,7 @@ FAULTS = {
     "an exabyte": (huge_arrays, "not a whole record"),
     "unknown status": (change(status="perfect"), "don't fit its name"),
     "renamed": (rename, "don't fit its name"),
-    "another task": (change(task="task_9"), "task_9 does not declare the model FCN"),
+    "another task": (change(task="task_9"), "a record of task_9, not of task_1_1"),
     "another recipe": (change(config_hash="ffffffffffff"), "another recipe (ffffffffffff, now 0123456789ab)"),
     "interrupted": (change(status="interrupted", message="at epoch 3"), "interrupted (at epoch 3)"),
 }
@@ -156,7 +156,7 @@ def test_runs_come_in_declared_order_and_seeds_in_numerical(tmp_path):
     write_timing(tmp_path, make_timing(["FCN"]))
     runs, _, left_out = read_runs(tmp_path, "task_1_1", {"VGH": "0", **DECLARED})
     assert [(m, [r.seed for r in records]) for m, records in runs.items()] == [("FCN", [0]), ("CNN", [2, 10])]
-    assert len(left_out) == 1 and "VGG-seed0.json: task_1_1 does not declare the model VGG" in left_out[0]
+    assert len(left_out) == 1 and "VGG-seed0.json: task_1_1 declares no model VGG" in left_out[0]
     assert read_runs(tmp_path / "none", "task_1_1", DECLARED) == ({}, {}, [])
 
 
@@ -307,7 +307,7 @@ def test_dropping_takes_records_and_times_and_nothing_else(tmp_path):
         write_record(tmp_path, make_record(model, seed))
     write_timing(tmp_path, make_timing(["FCN"]))
     (tmp_path / "notes.txt").write_text("mine")
-    drop_records(tmp_path, keep={"FCN-seed1", "CNN-seed0"})
+    drop_records(tmp_path, keep=[make_record("FCN", 1), make_record("CNN", 0)])
     assert sorted(os.listdir(tmp_path)) == ["FCN-seed1.json", "FCN-seed1.npz", "notes.txt"]
 
 

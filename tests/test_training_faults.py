@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 import shutil
 import sys
 import time
@@ -12,11 +13,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from place import RECIPE, TASK, digests, task_of
+from place import RECIPE, RUNAWAY, TASK, digests, task_of
 from torch import nn
 
 from models import FCN
-from utils import cells, cli, data, files, outputs, train
+from utils import cells, cli, data, files, outputs, record_folder, train
 from utils.experiment import Experiment, Task
 from utils.results import read_record
 
@@ -89,12 +90,18 @@ def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monke
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_log_that_cannot_be_written_ends_no_cell(place, monkeypatch):
-    """Standard error is /dev/full."""
-    with suppress(OSError), open("/dev/full", "w", buffering=1) as full:
+    """Standard error is /dev/full; the first model diverges, so that there is nothing to draw, which would be told."""
+    task = task_of(A=RUNAWAY, B=RECIPE, C=RECIPE)
+    full = open("/dev/full", "w", buffering=1)
+    try:
         monkeypatch.setattr(sys, "stderr", full)
-        assert place.run() == 0 and place.trained == ["A-seed0", "B-seed0"]
-    assert len(list(place.records.glob("*-seed0.json"))) == 2
+        assert place.run(task=task) == 1 and place.trained == ["A-seed0", "B-seed0", "C-seed0"]
+    finally:
+        with suppress(OSError):
+            full.close()
+    assert [read_record(place.records / f"{m}-seed0.json").status for m in "ABC"] == ["diverged", *["finished"] * 2]
 
 
 def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkeypatch):
@@ -112,6 +119,27 @@ def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkey
     assert place.run("--fresh", "--models", "A") == 1
     after = digests(place.records)
     assert {name: after[name] for name in before} == before
+
+
+def test_fresh_keeps_what_finished_beside_a_record_that_cannot_be_published(place, monkeypatch, capsys):
+    """ENOSPC for the first of three new records, also when the older ones have made room."""
+    place.old_records("A-seed0", "B-seed1", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE))
+    publish = record_folder.publish
+
+    def full(folder, record):
+        if record.model == "A":
+            raise NO_SPACE
+        return publish(folder, record)
+
+    monkeypatch.setattr(cli, "publish", full)
+    monkeypatch.setattr(record_folder, "publish", full)
+    assert place.run("--fresh", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE)) == 1
+    records = sorted(path.name for path in place.records.glob("*-seed*.json"))
+    assert records == ["B-seed0.json", "C-seed0.json"]
+    told = capsys.readouterr().out
+    assert f"  {'A-seed0':<32} failed: " in told and all(
+        f"  {stem:<32} test " in told for stem in ("B-seed0", "C-seed0")
+    )
 
 
 def test_too_little_room_for_the_plan_is_told_before_training(place, monkeypatch, capsys):
@@ -246,6 +274,5 @@ def test_a_clock_that_is_set_changes_neither_times_nor_results(place, monkeypatc
     assert all(0 < epoch["train_seconds"] < 60 and 0 < epoch["eval_seconds"] < 60 for epoch in again.history)
 
 
-def test_the_same_task_without_faults_finishes(place):
-    """What the others here deviate from."""
+def test_the_same_task_without_faults_finishes(place):  # what the others here deviate from
     assert place.run(task=TASK) == 0 and place.drawn[-1] == {"A": [0], "B": [0]}

@@ -80,7 +80,7 @@ def test_a_variant_whose_models_are_not_there_yet_is_told(place, capsys):
     assert "only models of the ablation have records that count" in capsys.readouterr().err
     assert place.run("--models", "B", task=TASK) == 0
     rows = rows_of(place.block(), "differs from A in")
-    assert [row["minus A, points"] for row in rows.values()] == ["no seed of both"] * 2
+    assert [row["minus A, points"] for row in rows.values()] == ["no common seed"] * 2
 
 
 def test_records_of_another_protocol_are_never_replaced(place, capsys):
@@ -181,7 +181,7 @@ def test_differences_of_the_ablation_are_paired_by_seed():
     assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f})"
     runs["CNNWithResidual-Dropout"] = [make_record("CNNWithResidual-Dropout", 9, **CIFAR)]
     rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
-    assert rows["CNNWithResidual-Dropout (1 seed)"]["minus CNNWithResidual, points"] == "no seed of both"
+    assert rows["CNNWithResidual-Dropout (1 seed)"]["minus CNNWithResidual, points"] == "no common seed"
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -213,7 +213,7 @@ def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
     assert sorted(path for _, path in shown) == sorted(map(str, drawn)) and "p/regularisation_ablation.png" in text
     assert len({alt for alt, _ in shown}) == len(shown)
-    assert "CNNWithResidual: nothing, the recipe is the same; the architectures also in dropout 0.25 and 0." in text
+    assert "CNNWithResidual: nothing, one recipe for both; the architectures differ in dropout 0.25 and 0." in text
 
 
 ABLATION_NAMES = [e.name for e in (*ABLATION.experiments, *ABLATION.ablation)]

@@ -60,7 +60,7 @@ def ordered(
         for first, second in pairs:
             verdict = by_pair.get(frozenset((first, second)))
             if verdict is None:
-                findings.append(Finding(None, f"{first} and {second}: no seed with numbers of both"))
+                findings.append(Finding(None, f"{first} and {second}: no common seed with numbers"))
                 continue
             favoured = verdict.higher if sign > 0 else verdict.lower
             holds = favoured == first if verdict.word == "better" else None
@@ -114,15 +114,16 @@ def overfits(epochs: Mapping[str, int | None]) -> Rule:
 def _onset(records: Sequence[RunRecord], model: str, claimed: int | None) -> Finding:
     found, n = onset_epochs(records), len(records)
     undecided = sum(not record.onset.decided for record in records)
-    spread = f", epoch {epochs_in_words(found)}" if found else ""
+    spread = f" (epoch {epochs_in_words(found)})" if found else ""
     numbers = f"{model}: an onset in {len(found)} of {plural(n, 'seed')}{spread}"
-    numbers += f", {undecided} can't be told from noise" if undecided else ""
+    numbers += f"; of {undecided} it can't be said" if undecided else ""
     if n < FEWEST_SEEDS:
         return Finding(None, numbers if n else f"{model}: not run")
     if claimed is None:
-        return Finding(None if undecided else True if not found else False if 2 * len(found) > n else None, numbers)
+        return Finding(False if 2 * len(found) > n else None if found or undecided else True, numbers)
     if 2 * len(found) > n:
-        return Finding(min(found) <= claimed <= max(found), numbers)
+        within = min(found) <= claimed <= max(found)
+        return Finding(None if undecided and not within else within, numbers)
     return Finding(None if found or undecided else False, numbers)
 
 
@@ -142,9 +143,9 @@ def cats_and_dogs(evidence: Evidence) -> list[Finding]:
     fewer = mean_interval([(residual[s] + residual[s].T - plain[s] - plain[s].T)[CAT, DOG] for s in seeds])
     holds = None if len(seeds) < FEWEST_SEEDS or np.isnan(fewer.low) or fewer.low <= 0 <= fewer.high else fewer.high < 0
     bounds = "" if np.isnan(fewer.low) else f" ({fewer.low:.0f} to {fewer.high:.0f})"
-    numbers = f"CNNWithResidual minus CIFARCNN: {fewer.estimate:+.0f} confusions of the two{bounds}, "
-    numbers += f"{plural(len(seeds), 'seed')} of both"
-    findings.append(Finding(holds, numbers if seeds else "CNNWithResidual and CIFARCNN: no seed of both"))
+    numbers = f"cat and dog confused, CNNWithResidual minus CIFARCNN: {fewer.estimate:+.0f} images{bounds}, "
+    numbers += plural(len(seeds), "common seed")
+    findings.append(Finding(holds, numbers if seeds else "CNNWithResidual and CIFARCNN: no common seed"))
     count, n = sum(set(np.argsort(c[CAT])[-2:]) == {DOG, FROG} for c in regularised.values()), len(regularised)
     numbers = f"with regularisation cats taken most for dogs and frogs in {count} of {plural(n, 'seed')}"
     findings.append(Finding(_unanimous(count, n), numbers if n else "the regularised net: not run"))
@@ -214,7 +215,7 @@ RULES: dict[str, tuple[Rule, str]] = {
         ONSET,
     ),
     "cats and dogs (classes 3 and 5) are confused, less by the residual net; the regularised one confuses class 3 with "
-    "6 and 5": (cats_and_dogs, "confusion matrices, all seeds agreeing or an interval that spares 0"),
+    "6 and 5": (cats_and_dogs, "confusion matrices, all seeds agreeing or an interval that excludes 0"),
     "gradients of CIFARCNN vanish towards iteration 6000, worst in fc1 and fc2": (
         vanish("CIFARCNN"),
         "first over last norm under 0.001 in the first epoch, interval over seeds",

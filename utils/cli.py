@@ -26,7 +26,7 @@ from utils.environment import describe_environment, source_hash
 from utils.experiment import Task
 from utils.files import remove_leftovers, write_atomically
 from utils.locks import FolderInUse, sole_writer
-from utils.outputs import closing_lines, conclusions_of, draw, minutes, plan_in_words, shown_kind
+from utils.outputs import closing_lines, conclusions_of, draw, minutes, plan_in_words, shown_kind, warn
 from utils.plan import Plan, make_plan
 from utils.preflight import check_everything, reusable
 from utils.progress import Progress
@@ -191,7 +191,8 @@ def train(
     done = [record for job in jobs if options.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
     check_everything(folder, jobs, waiting, options.resume)
-    for written in (plan.output, folder.parent, folder):
+    remove_leftovers(plan.output, "*.png")  # that folder may hold what isn't ours
+    for written in (folder.parent, folder):
         remove_leftovers(written)
     seconds = estimate(waiting, data, execution)
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
@@ -212,16 +213,13 @@ def train(
                 for record in chain(done, trained):
                     try:
                         progress.say(publish(folder, record))
-                        if drop and record.status == "finished" and (len(published) >= len(done) or not waiting):
-                            so_far = [*published, record]
-                            drop_records(folder, keep={r.stem for r in so_far if r.status == "finished"})
-                            for earlier in so_far:  # those that failed: an older record was in their place
-                                publish(folder, earlier)
-                            drop = False
                     except OSError as error:  # a full disk: its cell has failed, the others go on
                         record = replace(record, status="failed", message=str(error))
                         progress.say(f"{record.stem} could not be kept: {error}")
                     published.append(record)
+                    if drop and record.status == "finished" and (len(published) > len(done) or not waiting):
+                        drop_records(folder, keep=published)
+                        drop = False
                     awaited[record.model] -= 1
                     if awaited[record.model] == 0:
                         drawn &= draw_or_tell(plan, execution.kind)
@@ -238,7 +236,7 @@ def draw_or_tell(plan: Plan, kind: str) -> bool:
     try:
         draw(plan, kind)
     except Exception as error:
-        print(f"not drawn: {type(error).__name__}: {error}", file=sys.stderr)
+        warn(f"not drawn: {type(error).__name__}: {error}")
         return False
     return True
 

@@ -53,7 +53,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A planned comparison of two experiments, by name; `differs` names all in which their recipes may differ."""
+    """A planned comparison of two experiments, by name; `differs` names all in which their recipes differ."""
 
     a: str
     b: str

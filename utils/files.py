@@ -28,7 +28,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     temporaries: list[str] = []
     try:
         for path, content in contents.items():
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.", suffix=PARTIAL)
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:58]}.", suffix=PARTIAL)
             temporaries.append(temporary)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -58,7 +58,7 @@ def _flush_names(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Delete what a killed process was writing in `folder`, for files whose names begin with `name`.
+    """Delete what a killed process was writing in `folder`, for files whose names begin like the pattern `name`.
 
     Only where no other process writes such files.
     """

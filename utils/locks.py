@@ -19,7 +19,7 @@ class FolderInUse(ValueError):
 
 @contextmanager
 def sole_writer(*folders: Path) -> Iterator[None]:
-    """Hold the locks of `folders`, beside each of them, or raise FolderInUse at once.
+    """Hold the locks of `folders`, beside each of them, or raise FolderInUse without waiting for them.
 
     The operating system gives the lock of a process that died to the next one.
     """

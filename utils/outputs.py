@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from utils.cells import CellJob
@@ -34,7 +35,7 @@ def draw(plan: Plan, kind: str) -> bool:
     runs = {e.name: every[e.name] for e in task.experiments if e.name in every}
     if not runs:
         why = "only models of the ablation have records that count" if every else "no record that counts"
-        print(f"{shown(folder)}: {why}", *left_out, sep="\n  ", file=sys.stderr)
+        warn("\n  ".join([f"{shown(folder)}: {why}", *left_out]))
         if not plan.quick:
             return False
     # A quick look says nothing of the original report, which had other data or another recipe.
@@ -163,6 +164,12 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     else:
         lines.append("Nothing else in the checkout was changed.")
     return "\n".join(lines)
+
+
+def warn(text: str) -> None:
+    """A line on stderr; one that can't be written, as on a full disk, costs no training."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def minutes(seconds: float) -> str:

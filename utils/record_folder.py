@@ -1,7 +1,8 @@
 """A folder of records: what in it counts for a task, what a new record changes, what is dropped. Never loads torch."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +39,10 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
         except RecordError as error:
             left_out.append(str(error))
             continue
-        if record.task != task or record.model not in declared:
-            left_out.append(f"{path.name}: {record.task} does not declare the model {record.model} here")
+        if record.task != task:
+            left_out.append(f"{path.name}: a record of {record.task}, not of {task}")
+        elif record.model not in declared:
+            left_out.append(f"{path.name}: {task} declares no model {record.model}")
         elif record.config_hash != declared[record.model]:
             left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
         elif record.status != "finished":
@@ -94,8 +97,13 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
     return f"{word} (history differs by up to {largest:.2g}, the predictions of {changed} test images differ)"
 
 
-def drop_records(folder: Path, keep: Collection[str]) -> None:
-    """Delete the records in `folder`, all but those of the stems `keep`, and the timing pass."""
+def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:
+    """Delete the timing pass and all records but those of `keep`, of which the failed ones replace older ones now."""
+    finished = {record.stem for record in keep if record.status == "finished"}
     for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
-        if path.stem not in keep:
+        if path.stem not in finished:
             path.unlink(missing_ok=True)
+    for record in keep:
+        if record.status != "finished":
+            with suppress(OSError):  # on a full disk; its run has been told to have failed
+                publish(folder, record)

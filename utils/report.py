@@ -15,6 +15,7 @@ from utils.tables import (
     main_table,
     original_table,
     protocol_table,
+    timed_on,
     timing_table,
     training_table,
 )
@@ -132,7 +133,7 @@ def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str
             "overfit, or which trains more steadily. More seeds (`--num-seeds 6`) can."
         )
     if diverged:
-        text += f" In none of the numbers, since there is nothing to measure: {_diverged_in_words(diverged)}."
+        text += f" Not counted: {_diverged_in_words(diverged)}."
     return text.strip()
 
 
@@ -163,7 +164,7 @@ def _verdicts(
     level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
     parts = {
         f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
-        f"differences at {level}; “equivalent”: the 90% interval lies within ±{points(margin)} points)": [
+        f"differences at {level}; equivalent: the 90% interval lies within {points(margin)} points of 0)": [
             *(
                 accuracy_sentence(verdict) + _losses_in_words(diverged, verdict)
                 for verdict in accuracy_verdicts(runs, task.contrasts, margin)
@@ -177,7 +178,7 @@ def _verdicts(
         f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
             stability_sentence(verdict) for verdict in stability_verdicts(runs, task.contrasts)
         ],
-        "Training time, on this machine, in this session": [
+        f"Training time, on this machine, in this session ({timed_on(timing)})" if timing else "": [
             time_sentence(timing, contrast.a, contrast.b) for contrast in ran if timing
         ],
     }
@@ -194,7 +195,7 @@ def _contrasts(
         parts[
             "Secondary: would these trained models differ on new test images too? (95% intervals over test images)"
         ] = [secondary_sentence(runs, contrast) for contrast in compared]
-        parts["What the contrasted experiments differ in, beside the class of the model"] = [
+        parts["What the contrasted experiments differ in, besides the class of the model"] = [
             _recipes_in_words(task, contrast) for contrast in compared
         ]
     lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
@@ -203,21 +204,24 @@ def _contrasts(
 
 
 def _diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
-    return " and ".join(f"{model} diverged with seed {', '.join(map(str, s))}" for model, s in diverged.items())
+    return " and ".join(
+        f"{model} diverged with {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        for model, seeds in diverged.items()
+    )
 
 
 def _losses_in_words(diverged: Mapping[str, Sequence[int]], verdict: Verdict) -> str:
     """Which runs a verdict had to do without."""
     lost = {model: diverged[model] for model in (verdict.a, verdict.b) if model in diverged}
-    return f"; {_diverged_in_words(lost)}, in none of these numbers" if lost else ""
+    return f"; not counted: {_diverged_in_words(lost)}" if lost else ""
 
 
 def _recipes_in_words(task: Task, contrast: Contrast) -> str:
     experiments = {experiment.name: experiment for experiment in task.experiments}
     found = differences(experiments[contrast.a], experiments[contrast.b])
-    text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing, the recipe is the same'}"
+    text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing, one recipe for both'}"
     built_in = architectural(experiments[contrast.a], experiments[contrast.b])
-    return f"{text}; the architectures also in {_pairs_in_words(built_in)}" if built_in else text
+    return f"{text}; the architectures differ in {_pairs_in_words(built_in)}" if built_in else text
 
 
 def _pairs_in_words(values: Mapping[str, tuple]) -> str:
@@ -226,7 +230,7 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
 
 def _sentence_on_training(runs: Runs) -> str:
     lines = [f"{model}: {overfitting_sentence(records)}" for model, records in runs.items()]
-    return "Overfitting, by the rule in “What the numbers mean”:\n\n" + bullets(lines)
+    return "Overfitting, by the rule that README.md gives:\n\n" + bullets(lines)
 
 
 def _claims(claims: Sequence[str], evidence: Evidence) -> str:

@@ -21,6 +21,10 @@ from utils.stats import Onset, overfitting_onset
 
 SCHEMA_VERSION = 1
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
+MEASURES = {
+    f"{what}_seconds"
+    for what in ("train_step", "train_epoch", "inference_batch", "latency", "latency_p95", "throughput_batch")
+}
 STATUSES = ("finished", "diverged", "failed", "interrupted")
 
 
@@ -148,12 +152,12 @@ def read_record(path: Path) -> RunRecord:
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict) or "schema_version" not in values:
-            raise RecordError(f"{path}: not a record of this suite")
+            raise RecordError(f"{path.name}: not a record of this suite")
         if values["schema_version"] != SCHEMA_VERSION:
-            raise RecordError(f"{path}: schema {values['schema_version']}, this version reads {SCHEMA_VERSION}")
+            raise RecordError(f"{path.name}: schema {values['schema_version']}, this version reads {SCHEMA_VERSION}")
         content = path.with_suffix(".npz").read_bytes()
         if sha256(content) != values.pop("arrays_sha256", None):
-            raise RecordError(f"{path}: its arrays ({path.stem}.npz) don't have the SHA-256 that it names")
+            raise RecordError(f"{path.name}: its arrays ({path.stem}.npz) don't have the SHA-256 that it names")
         with np.load(io.BytesIO(content)) as archive:
             arrays = {name: archive[name] for name in archive.files}
         values["image_shape"] = tuple(values["image_shape"])
@@ -163,9 +167,9 @@ def read_record(path: Path) -> RunRecord:
     except RecordError:
         raise
     except Exception as error:  # a garbled zip or JSON can raise nearly anything
-        raise RecordError(f"{path}: not a whole record ({type(error).__name__}: {error})") from error
+        raise RecordError(f"{path.name}: not a whole record ({type(error).__name__}: {error})") from error
     if record.status not in STATUSES or record.stem != path.stem:
-        raise RecordError(f"{path}: its model, seed or status don't fit its name")
+        raise RecordError(f"{path.name}: its model, seed or status don't fit its name")
     return record
 
 
@@ -222,7 +226,9 @@ def read_timing(folder: Path, models: Sequence[str]) -> TimingRecord | None:
     """The folder's timing pass; None where there is none of this schema, or it lacks one of `models`."""
     try:
         timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
-        whole = timing.schema_version == SCHEMA_VERSION and set(models) <= set(timing.models)
-    except (OSError, ValueError, TypeError, RecursionError):
+        whole = timing.schema_version == SCHEMA_VERSION and all(
+            timing.models[model].keys() >= MEASURES for model in models
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return timing if whole else None

@@ -29,12 +29,14 @@ class Interval:
 class Onset:
     """The epoch from which a run overfits, None if it doesn't or can't be said, and `reason` in words for both.
 
-    `decided` is False if it can't be said: too few epochs, or a rise that is no more than noise.
+    `decided` is False if it can't be said: too few epochs, a loss that isn't finite, or a rise that is no more than
+    noise, of which `numbers` tell.
     """
 
     epoch: int | None
     reason: str
     decided: bool = True
+    numbers: str = ""
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -125,11 +127,11 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_falls:
         return Onset(best + 1, f"overfits from epoch {best + 1}")
     if rise > 0.01 * smoothed[best] and fit_falls:
-        reason = f"none within {epochs} epochs that can be told from noise"
+        reason, numbers = f"none within {epochs} epochs that can be told from noise", ""
         if smoothed[best] > 0:
             by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
-            reason += f" (the last 3 epochs lie at least {by:.1%} above the lowest, noise (3 sigma) is {noise:.1%})"
-        return Onset(None, reason, decided=False)
+            numbers = f" (the last 3 epochs lie at least {by:.1%} above the lowest; 3 sigma of noise are {noise:.1%})"
+        return Onset(None, reason, decided=False, numbers=numbers)
     return Onset(None, f"none within {epochs} epochs")
 
 

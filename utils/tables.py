@@ -96,16 +96,21 @@ def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
                 f"{throughput:,.0f}",
             ]
         )
-    on = timing.environment
-    threads = f", {plural(on['threads'], 'thread')}" if on["device"] == "cpu" else ""
     notes = (
-        f"On this machine, in this session ({on['device_name'] or on['device']}{threads}, {on['precision']}, PyTorch "
-        f"{on['torch']}): medians over {timing.rounds} shuffled rounds with nothing else running, quartiles or 95% "
-        f"intervals in brackets. Training time excludes loading the data into memory and evaluation."
+        f"On this machine, in this session ({timed_on(timing)}): medians over {timing.rounds} shuffled rounds with "
+        "nothing else running, quartiles or 95% intervals in brackets. Training time excludes loading the data into "
+        "memory and evaluation."
     )
     if timing.rounds < FEWEST_ROUNDS:
         notes += " So few rounds of a call each show that the pass works, and no more."
     return table(header, rows) + "\n\n" + notes + _busy(timing)
+
+
+def timed_on(timing: TimingRecord) -> str:
+    """Device, threads, precision and PyTorch of a timing pass."""
+    on = timing.environment
+    threads = f", {plural(on['threads'], 'thread')}" if on["device"] == "cpu" else ""
+    return f"{on['device_name'] or on['device']}{threads}, {on['precision']}, PyTorch {on['torch']}"
 
 
 def _busy(timing: TimingRecord) -> str:
@@ -163,7 +168,7 @@ def confusion_change_table(runs: Runs, a: str, b: str) -> str:
     points_of_cells = off_diagonal(change.mean)
     rows = []
     for row, column in largest_cells(np.abs(points_of_cells), PAIRS_SHOWN):
-        interval = "covers 0 or is undefined" if change.unsure[row, column] else "spares 0"
+        interval = "covers 0 or is undefined" if change.unsure[row, column] else "excludes 0"
         if change.n < FEWEST_SEEDS:
             interval = f"none ({plural(change.n, 'seed')})"
         pair = f"{names[row]} → {names[column]}"
@@ -202,7 +207,7 @@ def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
     correct = [{record.seed: record.test_correct for record in records} for records in (a, b)]
     seeds = sorted(correct[0].keys() & correct[1].keys())
     if not seeds:
-        return "no seed of both"
+        return "no common seed"
     interval = accuracy_interval([correct[1][seed] - correct[0][seed] for seed in seeds], b[0].test_total)
     bounds = "" if np.isnan(interval.low) else f" ({points(interval.low)} to {points(interval.high)})"
     return f"{points(interval.estimate)}{bounds}"
@@ -219,7 +224,9 @@ def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
             difference = points(theirs - ours.estimate)
             rows.append([model, f"{theirs:.2%}", percent(ours), difference, _beyond_seeds(theirs, accuracies)])
         else:
-            rows.append([model, "–", percent(ours), "–", "it had no such model"])
+            rows.append(
+                [model, "–", percent(ours), "–", "it had no such model" if original else "no part of a quick look"]
+            )
     return table(["model", "original", "ours", "original minus ours, points", "more than seeds explain?"], rows)
 
 

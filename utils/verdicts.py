@@ -39,7 +39,8 @@ class Verdict:
     """One of WORDS on a contrast, with the numbers behind it: `b` minus `a`, paired by seed.
 
     `differences` has one value a seed; `p` is adjusted by Holm over the family of `m` declared contrasts, None where
-    undefined. `margin` is that of equivalence; `within` says whether the 90% interval lies inside it.
+    undefined or from too few seeds. `margin` is that of equivalence; `within` says whether the 90% interval lies inside
+    it.
     """
 
     word: str
@@ -81,7 +82,7 @@ class Verdict:
     @property
     def caveat(self) -> str:
         """Where Holm's test says "better", though the interval, which is wider than its later steps, covers 0."""
-        return ": the interval covers no difference, and the adjusted p decides" if self.lead.low <= 0 else ""
+        return ": the interval includes equality, but the adjusted p decides" if self.lead.low <= 0 else ""
 
 
 def judge(
@@ -166,7 +167,7 @@ def accuracy_sentence(verdict: Verdict) -> str:
         found = detectable_difference(v.comparison.sd, len(v.seeds), v.m)
         return f"{text}: with this spread, {n} find a difference of {points(found)} points in 80% of repetitions"
     if v.word == "too few seeds":
-        return f"{v.a} and {v.b}: too few seeds ({len(v.seeds)} of both; a verdict needs {FEWEST_SEEDS}); {told}"
+        return f"{v.a} and {v.b}: too few seeds ({len(v.seeds)} in common; a verdict needs {FEWEST_SEEDS}); {told}"
     return (
         f"{v.a} and {v.b}: undefined, since {v.b} minus {v.a} is {points(difference.estimate)} points in each of {n}, "
         "which shows no spread"
@@ -191,7 +192,7 @@ def stability_sentence(verdict: Verdict) -> str:
     told = f"roughness of {v.b} over that of {v.a}: {ratio}"
     if v.word == "not distinguished":
         return f"{v.a} and {v.b} are not distinguished in steadiness ({told}, {low} to {high}; {v.tested})"
-    return f"{v.a} and {v.b}, steadiness: {v.word} ({plural(len(v.seeds), 'seed')} of both; {told})"
+    return f"{v.a} and {v.b}, steadiness: {v.word} ({plural(len(v.seeds), 'seed')} in common; {told})"
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
@@ -221,22 +222,18 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     """Where a model's runs overfit, such as "overfits from epoch 9 (3 of 3 seeds, 8 to 10)": if more than half do."""
+    return overfitting_in_short(records) + (records[0].onset.numbers if len(records) == 1 else "")
+
+
+def overfitting_in_short(records: Sequence[RunRecord]) -> str:
+    """The sentence on overfitting without the numbers of a rise that noise hides."""
     epochs = onset_epochs(records)
     if not epochs:
-        reason = records[0].onset.reason
-        if len(records) == 1:
-            return reason
-        noisy = any("noise" in record.onset.reason for record in records)
-        return reason.partition(" that can be")[0] + (" that can be told from noise" if noisy else "")
+        return next((r.onset for r in records if not r.onset.decided), records[0].onset).reason
     if 2 * len(epochs) <= len(records):
         return f"an onset in {len(epochs)} of {plural(len(records), 'seed')} (epoch {epochs_in_words(epochs)})"
     spread = f", {min(epochs)} to {max(epochs)}" if len(epochs) > 1 else ""
     return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {plural(len(records), 'seed')}{spread})"
-
-
-def overfitting_in_short(records: Sequence[RunRecord]) -> str:
-    """The same without the numbers of a rise that noise hides."""
-    return overfitting_sentence(records).partition(" (the last")[0]
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:

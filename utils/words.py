@@ -69,7 +69,7 @@ def ratio_in_words(ratio: Interval) -> str:
 
 def share_of_time(ratio: Interval, other: str) -> str:
     """Such as "0.352 (0.320 to 0.381) of FCN's time" or "31.5 (31.3 to 31.7) times FCN's time"."""
-    return f"{ratio_in_words(ratio)} {'of' if ratio.estimate < 1 else 'times'} {other}'s time"
+    return f"{ratio_in_words(ratio)} {'of' if ratio.estimate < 0.995 else 'times'} {other}'s time"
 
 
 def p_in_words(p: float | None) -> str:
