@@ -75,16 +75,22 @@ def test_a_disk_that_is_full_for_one_cell_ends_that_cell(place, monkeypatch, cap
     assert_a_alone_failed(place, capsys, code, "No space left on device")
 
 
-def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monkeypatch, capsys):
-    """ENOSPC while one record is written to the output folder."""
-    publish = cli.publish
+def leave_no_room_for_a(monkeypatch, *modules):
+    """ENOSPC whenever one of `modules` publishes a record of model A."""
+    publish = record_folder.publish
 
     def full(folder, record):
         if record.model == "A":
             raise NO_SPACE
         return publish(folder, record)
 
-    monkeypatch.setattr(cli, "publish", full)
+    for module in modules:
+        monkeypatch.setattr(module, "publish", full)
+
+
+def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monkeypatch, capsys):
+    """ENOSPC while one record is written to the output folder."""
+    leave_no_room_for_a(monkeypatch, cli)
     assert place.run() == 1 and place.trained == ["A-seed0", "B-seed0"]
     told = capsys.readouterr()
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
@@ -124,15 +130,7 @@ def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkey
 def test_fresh_keeps_what_finished_beside_a_record_that_cannot_be_published(place, monkeypatch, capsys):
     """ENOSPC for the first of three new records, also when the older ones have made room."""
     place.old_records("A-seed0", "B-seed1", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE))
-    publish = record_folder.publish
-
-    def full(folder, record):
-        if record.model == "A":
-            raise NO_SPACE
-        return publish(folder, record)
-
-    monkeypatch.setattr(cli, "publish", full)
-    monkeypatch.setattr(record_folder, "publish", full)
+    leave_no_room_for_a(monkeypatch, cli, record_folder)
     assert place.run("--fresh", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE)) == 1
     records = sorted(path.name for path in place.records.glob("*-seed*.json"))
     assert records == ["B-seed0.json", "C-seed0.json"]
