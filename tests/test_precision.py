@@ -5,10 +5,11 @@ from copy import deepcopy
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 import task_1_1_mnist
 import task_1_2_cifar
-from utils.device import Execution
+from utils.device import Bf16ByFp32, Execution
 from utils.train import make_optimizer
 
 CASES = [
@@ -50,6 +51,60 @@ def test_gradients_against_float64(experiment, image_shape):
     assert (fp32 - exact).norm() <= 1e-2 * exact.norm()
     assert F.cosine_similarity(bf16, exact, dim=0) >= 0.9
     assert not torch.equal(bf16, fp32)  # else nothing was computed in bf16
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (torch.nn.Conv2d(3, 4, 3, 2, 1), (5, 3, 9, 7)),
+        (torch.nn.Linear(70, 6), (5, 70)),
+        (torch.nn.Linear(70, 6, bias=False), (5, 70)),
+    ],
+    ids=("convolution", "linear", "linear-without-bias"),
+)
+def test_bf16_by_fp32_kernels_against_float64(layer, shape):
+    """Of whole numbers each product and sum is exact: only the one rounding of a result is left, bit for bit."""
+    generator = torch.Generator().manual_seed(3)
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+    shapes = [layer(torch.zeros(shape)).shape, shape, *(parameter.shape for parameter in parameters)]
+    values = [torch.randint(-9, 10, size, generator=generator) for size in shapes]
+
+    def results(dtype):
+        upstream, images, *weights = (value.to(dtype).requires_grad_() for value in values)
+        output = torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), images)
+        return [output.detach(), *torch.autograd.grad(output, [images, *weights], upstream)]
+
+    with Bf16ByFp32():
+        emulated = results(torch.bfloat16)
+    exact = results(torch.float64)
+    assert any((result != result.bfloat16()).any() for result in exact)
+    for ours, theirs in zip(emulated, exact, strict=True):
+        assert ours.dtype == torch.bfloat16 and torch.equal(ours, theirs.bfloat16())
+
+
+def test_gradients_of_bf16_by_fp32_kernels():
+    """They are far nearer to those of PyTorch's bf16 kernels on this CPU than these are to float64's."""
+    torch.set_num_threads(1)
+    experiment, image_shape = CASES[2].values
+    model, execution = without_dropout(experiment, image_shape), Execution(torch.device("cpu"), "bf16", 1)
+    native = gradient(deepcopy(model), image_shape, execution)
+    with Bf16ByFp32():
+        emulated = gradient(deepcopy(model), image_shape, execution)
+    assert (emulated - native).norm() <= 0.5 * (native - gradient(deepcopy(model), image_shape)).norm()
+
+
+@pytest.mark.parametrize(
+    "precision, supported, entered", [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+)
+def test_a_process_takes_fp32_kernels_only_for_bf16_without_kernels(precision, supported, entered, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    before = _get_current_dispatch_mode()
+    for _ in range(2):
+        Execution(torch.device("cpu"), precision, 1).prepare_process()
+    mode = _get_current_dispatch_mode()
+    if entered:
+        mode.__exit__(None, None, None)
+    assert isinstance(mode, Bf16ByFp32) == entered and _get_current_dispatch_mode() is before
 
 
 @pytest.mark.parametrize("experiment, image_shape", CASES)

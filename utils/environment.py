@@ -44,13 +44,15 @@ def source_hash(experiment: Experiment) -> str:
 
 
 def _device_name(device: torch.device) -> str:
+    """Its product name; a CPU's with the instructions that PyTorch uses on it, on which the last bits depend."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def shown(path: Path) -> str:
