@@ -14,6 +14,7 @@ from records import make_timing
 
 from utils import cli, environment, outputs
 from utils.arguments import parse
+from utils.device import Execution
 from utils.experiment import Experiment
 from utils.plan import make_plan
 from utils.results import read_record
@@ -84,6 +85,12 @@ def test_only_a_pass_over_all_models_times_them(place, monkeypatch):
     after = digests(place.records)
     assert {name for name in after if after[name] != before[name]} == {"timing.json"}
     assert place.drawn == [{"A": [0], "B": [0]}]
+
+
+def test_the_process_that_forecasts_is_prepared_for_the_precision_that_trains(place, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(Execution, "prepare_process", lambda self: prepared.append(self.precision))
+    assert place.run("--precision", "bf16", "--models", "A") == 0 and prepared == ["bf16"]
 
 
 def test_precision_is_probed_once_for_all_runs_of_a_machine(place, monkeypatch):

@@ -85,10 +85,8 @@ def train_and_draw(plan: Plan, options: argparse.Namespace, processes: int, exec
     config = plan.experiments[0].config  # limit and protocol are the same for all
     data = load_splits(plan.spec, options.data_dir, not options.no_download, config.limit, config.protocol)
     data = data.to(execution.device)
-    precision = options.precision
-    if precision == "auto":
-        precision = remembered_precision(plan, options.runs_dir, data, execution)
-    execution = replace(execution, precision=precision)
+    if options.precision == "auto":
+        execution = replace(execution, precision=remembered_precision(plan, options.runs_dir, data, execution))
     tell_shared_images(plan, data)
     records, well = [], True
     if not options.time_only:
@@ -118,7 +116,7 @@ def tell_shared_images(plan: Plan, data: Splits) -> None:
 
 
 def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Execution]:
-    """How many cells run side by side, and with what each; the precision is still open.
+    """How many cells run side by side, and with what each; `auto` precision is fp32 until the models are probed.
 
     The threads of a cell follow from the whole plan, finished cells included. Raises ValueError for a device or
     precision that isn't there, and for more processes than cores, since threads in excess of cores wait for each other.
@@ -126,12 +124,13 @@ def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Exec
     device, cores = choose_device(options.device), physical_cores()
     if options.precision == "bf16" and device.type == "mps":
         raise ValueError("--precision bf16: not available on mps; choose auto or fp32")
+    precision = "fp32" if options.precision == "auto" else options.precision
     if device.type != "cpu":
-        return options.jobs or 1, Execution(device, "fp32", cores)
+        return options.jobs or 1, Execution(device, precision, cores)
     if options.jobs and options.jobs > cores:
         raise ValueError(f"--jobs {options.jobs}: there are {cores} cores to use; choose 1 to {cores}")
     processes = options.jobs or min(cores, len(plan.experiments) * len(plan.seeds))
-    return processes, Execution(device, "fp32", cores // processes)
+    return processes, Execution(device, precision, cores // processes)
 
 
 def remembered_precision(plan: Plan, runs_dir: Path, data: Splits, execution: Execution) -> str:
