@@ -331,7 +331,7 @@ def test_training_time_of_an_epoch_and_of_a_whole_run():
 
 def test_contrasts_show_interval_seeds_margin_and_verdict_of_each_difference():
     rows = [
-        Difference("B − A", Interval(0.0021, 0.001, 0.0032, 3), [0.001, 0.002, 0.0033], "better"),
+        Difference("B − A", Interval(0.0021, 0.001, 0.0032, 3, 0.975), [0.001, 0.002, 0.0033], "better"),
         Difference("C − B", Interval(-0.00001, np.nan, np.nan, 1), [-0.00001], "too few seeds"),
     ]
     figure = figures.contrasts_figure(rows, "Differences", 0.0025)
@@ -347,6 +347,7 @@ def test_contrasts_show_interval_seeds_margin_and_verdict_of_each_difference():
     np.testing.assert_allclose([shade.x0, shade.x1], [-0.25, 0.25])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["B − A", "C − B"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
+    assert "bar: its 97.5% interval" in text_of(figure)
     assert not figures.contrasts_figure(rows, "Differences", 0.0).axes[0].patches
 
 

@@ -155,6 +155,13 @@ def test_faster_only_beyond_two_percent():
     assert "not distinguished" in time_sentence(dataclasses.replace(timing, models=alike), "A", "B")
 
 
+def test_two_rounds_are_too_few_to_call_a_model_faster():
+    timing = make_timing(["A", "B"])
+    few = {name: {measure: s[:2] for measure, s in measured.items()} for name, measured in timing.models.items()}
+    sentence = time_sentence(dataclasses.replace(timing, models=few), "A", "B")
+    assert sentence.startswith("A and B: too few rounds (2; a verdict needs 3); an epoch of A takes 0.")
+
+
 def test_times_that_are_equal_in_all_rounds_have_no_interval():
     timing = make_timing(["A", "B"])
     same = dataclasses.replace(timing, models=dict.fromkeys(("A", "B"), timing.models["A"]))

@@ -247,7 +247,7 @@ def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> F
     look = {"color": plots.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
     if any(len(row.seeds) > 1 for row in rows):
-        handles[0].set(label="mean over seeds, bar: its interval")
+        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval")
         handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
     return figure

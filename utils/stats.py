@@ -4,7 +4,7 @@ What is undefined comes back as NaN (None for an epoch): curves that diverged, a
 functions neither raise nor warn. Curves hold one value an epoch, and epochs count from 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +17,13 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate from `n` values and its two-sided confidence interval; `low` and `high` are NaN where undefined."""
+    """An estimate from `n` values and its two-sided interval at `level`; `low` and `high` are NaN where undefined."""
 
     estimate: float
     low: float
     high: float
     n: int
+    level: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     values = np.asarray(values, dtype=float)
     n = len(values)
     if n == 0 or not np.isfinite(values).all():
-        return Interval(np.nan, np.nan, np.nan, n)
+        return Interval(np.nan, np.nan, np.nan, n, level)
     mean = float(values.mean())
     if np.ptp(values) <= ROUNDING * np.abs(values).max():  # of one value, too
-        return Interval(mean, np.nan, np.nan, n)
+        return Interval(mean, np.nan, np.nan, n, level)
     low, high = stats.t.interval(level, n - 1, loc=mean, scale=stats.sem(values))
-    return Interval(mean, float(low), float(high), n)
+    return Interval(mean, float(low), float(high), n, level)
 
 
 def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -64,7 +65,7 @@ def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """
     mean = mean_interval(values, level)  # its half width is t(n - 1) * sd / sqrt(n)
     half = (mean.high - mean.estimate) * np.sqrt(mean.n + 1)
-    return Interval(mean.estimate, mean.estimate - half, mean.estimate + half, mean.n)
+    return replace(mean, low=mean.estimate - half, high=mean.estimate + half)
 
 
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 0.95) -> Interval:
@@ -76,7 +77,7 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 
     times = np.array([numerator, denominator], dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = mean_interval(np.subtract(*np.log(times)), level)
-    return Interval(*np.exp([logs.estimate, logs.low, logs.high]).tolist(), logs.n)
+    return Interval(*np.exp([logs.estimate, logs.low, logs.high]).tolist(), logs.n, level)
 
 
 def relative_spread(values: ArrayLike) -> float:

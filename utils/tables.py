@@ -1,6 +1,7 @@
 """The tables of a task's results, in Markdown. Never loads torch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,11 +18,10 @@ from utils.stats import (
     relative_spread,
     roughness,
 )
-from utils.verdicts import overfitting_in_short
+from utils.verdicts import FEWEST_ROUNDS, overfitting_in_short
 from utils.words import epochs_in_words, percent, plural, points, ratio_in_words, setting, table
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
-FEWEST_ROUNDS = 3  # for times to mean something
 PAIRS_SHOWN = 5  # of confused classes
 
 
@@ -243,7 +243,7 @@ def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
 def accuracy_interval(correct: Sequence[int], total: int) -> Interval:
     """Mean accuracy over seeds and its interval, from counts of right predictions; fractions."""
     interval = mean_interval(correct)
-    return Interval(interval.estimate / total, interval.low / total, interval.high / total, interval.n)
+    return replace(interval, estimate=interval.estimate / total, low=interval.low / total, high=interval.high / total)
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
 """What the numbers support, in a closed vocabulary: verdicts on a task's planned contrasts. Never loads torch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from utils.words import (
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
 SEEDS_FOR_POWER = 5  # from here on the spread is known well enough to say what would have been found
 FASTER = 0.02  # a ratio of times counts only beyond 2%
+FEWEST_ROUNDS = 3  # of a timing pass, for its times to mean something
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Verdict:
     def lead(self) -> Interval:
         """By how much `higher` is above `lower`, at the level of the planned differences."""
         d = self.comparison.difference
-        return d if self.higher == self.b else Interval(-d.estimate, -d.high, -d.low, d.n)
+        return d if self.higher == self.b else replace(d, estimate=-d.estimate, low=-d.high, high=-d.low)
 
     @property
     def tested(self) -> str:
@@ -196,12 +197,15 @@ def stability_sentence(verdict: Verdict) -> str:
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
-    """Which of two models trains an epoch faster, only where the interval lies beyond 2%."""
+    """Which of two models trains an epoch faster: only where the interval over enough rounds lies beyond 2%."""
     times = {name: timing.models[name]["train_epoch_seconds"] for name in (a, b)}
     ratio = ratio_interval(times[a], times[b])
     if ratio.estimate > 1:
         a, b, ratio = b, a, ratio_interval(times[b], times[a])
     numbers = share_of_time(ratio, b)
+    if timing.rounds < FEWEST_ROUNDS:
+        rounds = f"too few rounds ({timing.rounds}; a verdict needs {FEWEST_ROUNDS})"
+        return f"{a} and {b}: {rounds}; an epoch of {a} takes {numbers}"
     if ratio.high < 1 - FASTER:
         return f"{a} trains faster: an epoch takes {numbers}"
     return f"{a} and {b} are not distinguished in training time: an epoch of {a} takes {numbers}"
