@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, _get_current_dispatch_mode
 
 import task_1_1_mnist
 import task_1_2_cifar
@@ -80,6 +80,32 @@ def test_bf16_by_fp32_kernels_against_float64(layer, shape):
     assert any((result != result.bfloat16()).any() for result in exact)
     for ours, theirs in zip(emulated, exact, strict=True):
         assert ours.dtype == torch.bfloat16 and torch.equal(ours, theirs.bfloat16())
+
+
+class Products(TorchDispatchMode):
+    """Collects the convolutions and products that reach PyTorch's kernels: (operation, type of its first argument)."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if any(part in operation.name() for part in ("conv", "mm", "linear", "matmul")):
+            self.found.append((operation.name(), args[0].dtype))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("experiment, image_shape", CASES)
+def test_no_bf16_kernel_is_left_in_training_and_inference(experiment, image_shape):
+    execution = Execution(torch.device("cpu"), "bf16", 1)
+    model = execution.place(without_dropout(experiment, image_shape))
+    with Products() as products, Bf16ByFp32():
+        gradient(model, image_shape, execution)
+        trained = len(products.found)
+        with torch.inference_mode(), execution.autocast():
+            model(torch.zeros(2, *image_shape))
+    assert 0 < trained < len(products.found)
+    assert {dtype for _, dtype in products.found} == {torch.float32}, products.found
 
 
 def test_gradients_of_bf16_by_fp32_kernels():

@@ -64,9 +64,10 @@ class Bf16ByFp32(TorchDispatchMode):
     has no bf16 kernels for, it takes as long as fp32, and PyTorch's own bf16 kernels more than ten times as long.
     """
 
+    # In inference mode, conv2d and linear arrive whole.
     OPERATIONS = frozenset(
-        (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
-        + (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+        getattr(torch.ops.aten, name).default
+        for name in ("convolution", "convolution_backward", "mm", "addmm", "conv2d", "linear")
     )
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
