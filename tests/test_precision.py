@@ -9,7 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 import task_1_1_mnist
 import task_1_2_cifar
+from utils import device, environment
 from utils.device import Bf16ByFp32, Execution
+from utils.environment import describe_environment
 from utils.train import make_optimizer
 
 CASES = [
@@ -121,18 +123,21 @@ def test_gradients_of_bf16_by_fp32_kernels():
 
 
 @pytest.mark.parametrize(
-    "precision, supported, entered", [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+    "precision, units, emulated", [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
 )
-def test_a_process_takes_fp32_kernels_only_for_bf16_without_kernels(precision, supported, entered, monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+def test_fp32_kernels_compute_bf16_only_on_a_cpu_without_units(precision, units, emulated, monkeypatch):
+    for module in (device, environment):
+        monkeypatch.setattr(module, "has_bf16_units", lambda _: units)
+    execution = Execution(torch.device("cpu"), precision, 1)
     with _disable_current_modes():
         for _ in range(2):
-            Execution(torch.device("cpu"), precision, 1).prepare_process()
+            execution.prepare_process()
         mode = _get_current_dispatch_mode()
-        assert isinstance(mode, Bf16ByFp32) == entered
-        if entered:
+        assert isinstance(mode, Bf16ByFp32) == emulated
+        if emulated:
             mode.__exit__(None, None, None)
         assert _get_current_dispatch_mode() is None
+    assert describe_environment(execution)["device_name"].endswith(" without bf16 units") == emulated
 
 
 @pytest.mark.parametrize("experiment, image_shape", CASES)

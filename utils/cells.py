@@ -66,7 +66,8 @@ class CellJob:
     @property
     def checkpoints(self) -> Checkpoints:
         """The cell's checkpoints, and all that a run that goes on from one must have in common with it."""
-        made_by = {name: self.environment[name] for name in ("source_hash", "device", "precision", "threads", "torch")}
+        names = ("source_hash", "device", "device_name", "precision", "threads", "torch")
+        made_by = {name: self.environment[name] for name in names}
         data = sha256(repr(sorted(self.spec.arrays.items())).encode())[:12]
         identity = {"config_hash": self.config_hash, "seed": self.seed, "data": data, **made_by}
         return Checkpoints(self.folder, identity)

@@ -38,7 +38,7 @@ class Execution:
         torch.set_flush_denormal(True)
         keep_freed_memory()
         torch.set_num_threads(self.threads)
-        if self.kind == "cpu-bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if self.kind == "cpu-bf16" and not has_bf16_units(self.device):
             if not isinstance(_get_current_dispatch_mode(), Bf16ByFp32):
                 Bf16ByFp32().__enter__()
         if self.device.type == "cuda":
@@ -58,10 +58,11 @@ class Execution:
 
 
 class Bf16ByFp32(TorchDispatchMode):
-    """Convolutions and products of bf16 matrices by the fp32 kernels, their results rounded to bf16.
+    """In this thread, convolutions and products of bf16 matrices by the fp32 kernels, the results rounded to bf16.
 
-    This is what bf16 units compute (products exact, sums in fp32) up to the order of the sums. On a CPU that oneDNN
-    has no bf16 kernels for, it takes as long as fp32, and PyTorch's own bf16 kernels more than ten times as long.
+    This is what bf16 units compute (products exact, sums in fp32) up to the order of the sums. Without such units,
+    PyTorch's own bf16 kernels for convolutions take more than ten times as long and round some sums half-way.
+    Backward passes on a CPU run in the thread that calls them, so the mode holds for them too.
     """
 
     # In inference mode, conv2d and linear arrive whole.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.device import Execution
+from utils.device import Execution, has_bf16_units
 from utils.experiment import Experiment
 from utils.files import sha256
 
@@ -23,7 +23,7 @@ def describe_environment(execution: Execution) -> dict[str, str | int | bool]:
     commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "models", "utils", "*.py"))
     return {
         "device": execution.device.type,
-        "device_name": _device_name(execution.device),
+        "device_name": _device_name(execution),
         "precision": execution.precision,
         "threads": execution.threads,
         "torch": torch.__version__,
@@ -43,16 +43,17 @@ def source_hash(experiment: Experiment) -> str:
     return sha256(b"".join(path.read_bytes() for path in sources))[:12]
 
 
-def _device_name(device: torch.device) -> str:
-    """Its product name; a CPU's with the instructions that PyTorch uses on it, on which the last bits depend."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def _device_name(execution: Execution) -> str:
+    """The product's name; and of a CPU that computes bf16 by fp32 kernels, that it does."""
+    if execution.device.type == "cuda":
+        return torch.cuda.get_device_name(execution.device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    emulated = execution.kind == "cpu-bf16" and not has_bf16_units(execution.device)
+    return f"{name} without bf16 units" if emulated else name
 
 
 def shown(path: Path) -> str:
