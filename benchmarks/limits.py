@@ -37,8 +37,7 @@ def matmul_rate(precision: str, execution: Execution, rounds: int) -> float:
 
 def _matmul(size: int, dtype: torch.dtype) -> Callable[[], object]:
     left, right = torch.randn(2, size, size, dtype=dtype)
-    out = torch.empty_like(left)
-    return lambda: torch.mm(left, right, out=out)
+    return lambda: left @ right
 
 
 def copy_rate(execution: Execution, rounds: int) -> float:

@@ -171,14 +171,15 @@ def test_at_most_one_in_ten_seconds_and_always_the_last(tmp_path, few, monkeypat
 
 
 def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, monkeypatch):
-    """Other threads and another PyTorch: the differing keys are named, and nothing is trained or written."""
+    """Other threads, another CPU, another PyTorch: the differing keys are named, and nothing is trained or written."""
     task = stopped_task(place, monkeypatch)
     path = next(place.runs.rglob("epoch1.json"))
-    change_identity(path, threads=7, torch="1.0")
+    change_identity(path, threads=7, torch="1.0", device_name="Old CPU")
     before = path.read_bytes()
     assert place.run("--models", "A", task=task) == 2 and place.trained == []
     told = capsys.readouterr().err
-    assert "threads 7, not 1, torch 1.0, not " in told and "--no-resume" in told and "--runs-dir" in told
+    assert "device_name Old CPU, not " in told and "threads 7, not 1, torch 1.0, not " in told
+    assert "--no-resume" in told and "--runs-dir" in told
     assert path.read_bytes() == before
     assert place.run("--models", "A", "--no-resume", task=task) == 0
 

@@ -1,5 +1,6 @@
 """Faster execution changes no answer: gradients against float64, fused optimisers against the plain ones."""
 
+import contextlib
 from copy import deepcopy
 
 import pytest
@@ -49,10 +50,12 @@ def test_gradients_against_float64(experiment, image_shape):
     model = without_dropout(experiment, image_shape)
     exact = gradient(deepcopy(model), image_shape)
     fp32 = gradient(deepcopy(model), image_shape, Execution(torch.device("cpu"), "fp32", 1))
-    bf16 = gradient(deepcopy(model), image_shape, Execution(torch.device("cpu"), "bf16", 1))
     assert (fp32 - exact).norm() <= 1e-2 * exact.norm()
-    assert F.cosine_similarity(bf16, exact, dim=0) >= 0.9
-    assert not torch.equal(bf16, fp32)  # else nothing was computed in bf16
+    for kernels in (contextlib.nullcontext(), Bf16ByFp32()):
+        with kernels:
+            bf16 = gradient(deepcopy(model), image_shape, Execution(torch.device("cpu"), "bf16", 1))
+        assert F.cosine_similarity(bf16, exact, dim=0) >= 0.9
+        assert not torch.equal(bf16, fp32)  # else nothing was computed in bf16
 
 
 @pytest.mark.parametrize(
@@ -108,18 +111,6 @@ def test_no_bf16_kernel_is_left_in_training_and_inference(experiment, image_shap
             model(torch.zeros(2, *image_shape))
     assert 0 < trained < len(products.found)
     assert {dtype for _, dtype in products.found} == {torch.float32}, products.found
-
-
-def test_gradients_of_bf16_by_fp32_kernels():
-    """They are far nearer to those of PyTorch's bf16 kernels on this CPU than these are to float64's."""
-    torch.set_num_threads(1)
-    experiment, image_shape = CASES[2].values
-    model, execution = without_dropout(experiment, image_shape), Execution(torch.device("cpu"), "bf16", 1)
-    with _disable_current_modes():  # an earlier test may have prepared this process for bf16
-        native = gradient(deepcopy(model), image_shape, execution)
-    with Bf16ByFp32():
-        emulated = gradient(deepcopy(model), image_shape, execution)
-    assert (emulated - native).norm() <= 0.5 * (native - gradient(deepcopy(model), image_shape)).norm()
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
     with np.errstate(divide="ignore"):
         logs = mean_interval(np.log([record.arrays["flow_first_epoch_ratio"] for record in records]))
     slope = mean_interval([_first_epoch_slope(record) for record in records])
-    ratio = Interval(*np.exp([logs.estimate, logs.low, logs.high]).tolist(), logs.n)
+    ratio = Interval(*np.exp([logs.estimate, logs.low, logs.high]).tolist(), logs.n, logs.level)
     if len(records) < FEWEST_SEEDS:
         word = "too few seeds"
     elif np.isnan([logs.low, slope.low]).any():
