@@ -5,7 +5,11 @@ from torch.nn import functional as F
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-ReLU-conv-BN plus a shortcut, then ReLU; the shortcut is a 1x1 conv-BN where the shape changes."""
+    """conv-BN-ReLU-conv-BN plus a shortcut, then ReLU; the shortcut is a 1x1 conv-BN where the shape changes.
+
+    With a stride, give it at least 16 `in_channels` on a CPU: with fewer than a vector register holds, oneDNN's kernel
+    for the gradient of the shortcut's weights writes beyond its memory (uxlfoundation/oneDNN issue 6035).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()

@@ -35,7 +35,7 @@ IDENTITY = {"config_hash": "abc", "threads": 1}
 NETS = {
     "FCN": partial(FCN, hidden=(16, 8)),
     "SimpleCNN": SimpleCNN,
-    "residual": partial(CNNWithResidual, widths=(4, 8), strides=(1, 2), blocks_per_stage=1),
+    "residual": partial(CNNWithResidual, widths=(16, 32), strides=(1, 2), blocks_per_stage=1),
 }
 RECIPES = {
     "sgd": TrainConfig(4, 64, "sgd", 0.05, momentum=0.9, augmentation=True),

@@ -78,7 +78,7 @@ def tanh_mlp_of_large_weights() -> nn.Module:
 
 
 def residual_net() -> nn.Module:
-    return CNNWithResidual((1, 28, 28), 10, widths=(4, 8, 8), strides=(2, 2, 1))
+    return CNNWithResidual((1, 28, 28), 10, widths=(16, 32, 32), strides=(2, 2, 1))
 
 
 def trained_record(build, seed: int):

@@ -80,7 +80,7 @@ def test_a_last_batch_of_one_joins_the_one_before(data, examples, sizes):
 
 def test_batch_normalisation_meets_no_batch_of_one(data):
     """Its last maps are 1 x 1 here: a single image has no variance, and PyTorch refuses it."""
-    net = CNNWithResidual(image_shape=data.image_shape, num_classes=10, widths=(4,) * 4)
+    net = CNNWithResidual(image_shape=data.image_shape, num_classes=10, widths=(16,) * 4)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         net.train()(torch.zeros(1, *data.image_shape))
     few = replace(data, train=data.train.take(np.arange(129)))
