@@ -92,6 +92,7 @@ def test_where_the_adjusted_p_and_the_interval_disagree_the_text_says_so():
     verdicts = {(v.a, v.b): v for v in accuracy_verdicts(runs, FAMILIES["task 1.1"], 0.0)}
     verdict = verdicts["A", "C"]
     assert verdict.word == "better" and verdict.comparison.difference.low <= 0
+    assert verdict.in_short == "C better\nby the adjusted p" and verdicts["A", "B"].in_short == "B better"
     pattern = r"C is better than A by 0.04 points \(interval (-0.\d\d) to (0.\d\d);.*: the interval includes equality"
     low, high = re.match(pattern, accuracy_sentence(verdict)).groups()
     (mirrored,) = (

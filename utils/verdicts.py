@@ -57,8 +57,10 @@ class Verdict:
 
     @property
     def in_short(self) -> str:
-        """The word, with the better one's name."""
-        return f"{self.higher} better" if self.word == "better" else self.word
+        """The word, with the better one's name, and on a line of its own that the interval alone wouldn't say so."""
+        if self.word != "better":
+            return self.word
+        return f"{self.higher} better" + ("\nby the adjusted p" if self.caveat else "")
 
     @property
     def higher(self) -> str:
