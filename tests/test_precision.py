@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 import task_1_1_mnist
 import task_1_2_cifar
-from utils import device, environment
+from utils import device
 from utils.device import Bf16ByFp32, Execution
 from utils.environment import describe_environment
 from utils.train import make_optimizer
@@ -117,8 +117,7 @@ def test_no_bf16_kernel_is_left_in_training_and_inference(experiment, image_shap
     "precision, units, emulated", [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
 )
 def test_fp32_kernels_compute_bf16_only_on_a_cpu_without_units(precision, units, emulated, monkeypatch):
-    for module in (device, environment):
-        monkeypatch.setattr(module, "has_bf16_units", lambda _: units)
+    monkeypatch.setattr(device, "has_bf16_units", lambda _: units)
     execution = Execution(torch.device("cpu"), precision, 1)
     with _disable_current_modes():
         for _ in range(2):

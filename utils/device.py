@@ -29,6 +29,11 @@ class Execution:
         """Such as cpu-bf16: results of different kinds are never pooled."""
         return f"{self.device.type}-{self.precision}"
 
+    @property
+    def emulates_bf16(self) -> bool:
+        """Whether bf16 is computed by fp32 kernels, as on a CPU without bf16 units."""
+        return self.kind == "cpu-bf16" and not has_bf16_units(self.device)
+
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
@@ -38,9 +43,8 @@ class Execution:
         torch.set_flush_denormal(True)
         keep_freed_memory()
         torch.set_num_threads(self.threads)
-        if self.kind == "cpu-bf16" and not has_bf16_units(self.device):
-            if not isinstance(_get_current_dispatch_mode(), Bf16ByFp32):
-                Bf16ByFp32().__enter__()
+        if self.emulates_bf16 and not isinstance(_get_current_dispatch_mode(), Bf16ByFp32):
+            Bf16ByFp32().__enter__()
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32
             torch.backends.cudnn.allow_tf32 = True

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.device import Execution, has_bf16_units
+from utils.device import Execution
 from utils.experiment import Experiment
 from utils.files import sha256
 
@@ -52,8 +52,7 @@ def _device_name(execution: Execution) -> str:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    emulated = execution.kind == "cpu-bf16" and not has_bf16_units(execution.device)
-    return f"{name} without bf16 units" if emulated else name
+    return f"{name} without bf16 units" if execution.emulates_bf16 else name
 
 
 def shown(path: Path) -> str:
