@@ -22,8 +22,8 @@ def claim(start):
     return found
 
 
-def verdict(start, runs, timing=None, task=TASK_1_1):
-    ((_, word, numbers, _),) = examined([claim(start)], Evidence(runs, timing, task))
+def verdict(start, runs, timing=None, task=TASK_1_1, diverged=None):
+    ((_, word, numbers, _),) = examined([claim(start)], Evidence(runs, timing, task, diverged or {}))
     assert "nan" not in numbers
     return word.strip("*")
 
@@ -78,6 +78,8 @@ def test_steadiest():
 
     assert verdict("CNNWithResidual trains most stably", runs(0.3, 0.3, 0.02)) == "confirmed"
     assert verdict("CNNWithResidual trains most stably", runs(0.02, 0.3, 0.3)) == "refuted"
+    steadiest = runs(0.3, 0.3, 0.02)  # but for the runs that diverged
+    assert verdict("CNNWithResidual trains most stably", steadiest, diverged={RESIDUAL: [7]}) == "not decided"
 
 
 def with_onset(model, seed, epoch, epochs=15):
@@ -104,6 +106,9 @@ def test_overfitting_epochs():
     assert told([9, 9, 10], [3, 4, 5], [None, None, 4]) == "not decided"
     assert told([9, 9, 10], [3, 4, 5], [None, 4, 5, 6]) == "refuted"
     assert told([9, 9], [4, 4], [None] * 2) == "not decided"
+    assert told([8, 8, 8], [3, 4, 5], [None] * 3) == "confirmed"  # smoothing may shift it by 1
+    assert told([11, 11, 11], [3, 4, 5], [None] * 3) == "not decided"  # no spread, so no interval
+    assert told([4, 11, 11], [3, 4, 5], [None] * 3) == "not decided"  # one more run might show 9
     assert told([9, 9, 9], [4, 4, 4], [None] * 3, epochs=9) == "not decided"  # too few epochs refute nothing
 
 
@@ -174,3 +179,7 @@ def test_vanishing_gradients(ratios, word):
     # in the made-up flow norms rise with depth
     assert found == word
     assert verdict("gradients of CIFARCNN", {"CIFARCNN": records[:2]}, task=TASK_1_2) == "not decided"
+    for record in records:
+        record.arrays["flow_epoch_norms"][-1, 0] *= 1e-5  # in the last epoch alone
+    late = verdict("gradients of CIFARCNN", {"CIFARCNN": records}, task=TASK_1_2)
+    assert late == ("not decided" if word == "refuted" else word)

@@ -125,7 +125,7 @@ def test_arbitrary_small_results(data):
         contrasts.append(found)
         changes = {y - x for x, y in pairs}
         assert found.difference.estimate == pytest.approx(sum(y - x for x, y in pairs) / len(pairs) / total)
-        assert (found.p is None) == (len(changes) == 1) == math.isnan(found.sd)
+        assert (found.p is None) == (len(changes) == 1 or len(pairs) < 3) == math.isnan(found.sd)
         if found.p is not None:
             assert 0 < found.p <= 1
             assert found.difference.low < found.interval90.low < found.interval90.high < found.difference.high

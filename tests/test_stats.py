@@ -29,7 +29,7 @@ ORIGINAL = json.loads((Path(__file__).parent / "original_curves.json").read_text
 
 
 @pytest.mark.parametrize("level", [0.95, 0.9])
-@pytest.mark.parametrize("values", [UNEVEN, UNEVEN[:2], [-3.0, 1.0, 40.0]])
+@pytest.mark.parametrize("values", [UNEVEN, UNEVEN[:3], [-3.0, 1.0, 40.0]])
 def test_mean_interval_is_the_t_interval(values, level):
     interval = mean_interval(values, level)
     expected = ttest_1samp(values, 0).confidence_interval(level)
@@ -55,12 +55,17 @@ def test_prediction_interval_by_hand_and_by_simulation():
 
 
 # 0.1 + 0.2 is not 0.3 in floating point: values that are equal but for rounding have no interval either.
-@pytest.mark.parametrize("values", [[0.7], [0.1, 0.1, 0.1], [0.3, 0.1 + 0.2, 0.3], [0.0, 0.0]])
+@pytest.mark.parametrize("values", [[0.7], [0.7, 0.7], [0.1, 0.1, 0.1], [0.3, 0.1 + 0.2, 0.3]])
 @pytest.mark.filterwarnings("error")
-def test_no_bounds_from_one_value_or_from_no_variance(values):
+def test_no_bounds_from_too_few_values_or_from_no_variance(values):
     interval = mean_interval(values)
     assert interval.estimate == pytest.approx(values[0])
     assert math.isnan(interval.low) and math.isnan(interval.high) and interval.n == len(values)
+
+
+def test_two_values_have_a_mean_alone():
+    interval = mean_interval([0.25, 0.75])
+    assert interval.estimate == 0.5 and math.isnan(interval.low) and math.isnan(interval.high) and interval.n == 2
 
 
 @pytest.mark.parametrize("values", [[], [math.nan, 1.0, 2.0], [math.inf, 1.0], [None, 1.0]])

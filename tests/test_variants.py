@@ -62,7 +62,7 @@ def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys)
     moved = rows["A-Moved (1 seed)"]
     assert moved["test accuracy"] == f"{records['A-Moved'].test_accuracy:.2%}"
     points = 100 * (records["A-Moved"].test_correct - records["A"].test_correct) / 360
-    assert moved["minus A, points"] == f"{points:.2f}"
+    assert moved["minus A, points (same seeds)"] == f"{points:.2f}"
     assert records["A-Moved"].config["augmentation"] is True and "augmentation" not in records["A"].config
     assert place.run("--replot", task=TASK) == 0 and place.block() == block
 
@@ -80,7 +80,7 @@ def test_a_variant_whose_models_are_not_there_yet_is_told(place, capsys):
     assert "only models of the ablation have records that count" in capsys.readouterr().err
     assert place.run("--models", "B", task=TASK) == 0
     rows = rows_of(place.block(), "differs from A in")
-    assert [row["minus A, points"] for row in rows.values()] == ["no common seed"] * 2
+    assert [row["minus A, points (same seeds)"] for row in rows.values()] == ["no common seed"] * 2
 
 
 def test_records_of_another_protocol_are_never_replaced(place, capsys):
@@ -126,6 +126,15 @@ def test_an_ablation_needs_a_contrast_that_says_what_it_takes_apart():
         audit(dataclasses.replace(TASK, contrasts=[]))
     with pytest.raises(ValueError, match="two experiments have the same name: A, B, A"):
         audit(dataclasses.replace(TASK, ablation=TASK.experiments[:1]))
+
+
+@pytest.mark.parametrize(
+    "model", [lambda image_shape, num_classes: FCN(image_shape, num_classes), partial(FCN, (1, 8, 8))]
+)
+def test_a_model_that_hides_its_options_is_refused(model):
+    """Two of them could differ in dropout, and count as one recipe."""
+    with pytest.raises(ValueError, match="A-Hidden: its model must be a class or a partial of one with keywords"):
+        audit(dataclasses.replace(TASK, ablation=[*TASK.ablation, Experiment("A-Hidden", model, RECIPE)]))
 
 
 def test_contrasts_whose_recipes_differ_in_other_than_they_declare_stop_the_run_before_training(place, capsys):
@@ -177,11 +186,16 @@ def test_differences_of_the_ablation_are_paired_by_seed():
     low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
     runs["CNNWithResidual-Dropout"] = dropped[1:]
     rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
-    found = rows["CNNWithResidual-Dropout (3 seeds)"]["minus CNNWithResidual, points"]
+    title = "minus CNNWithResidual, points (same seeds)"
+    found = rows["CNNWithResidual-Dropout (3 seeds)"][title]
     assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f})"
     runs["CNNWithResidual-Dropout"] = [make_record("CNNWithResidual-Dropout", 9, **CIFAR)]
     rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
-    assert rows["CNNWithResidual-Dropout (1 seed)"]["minus CNNWithResidual, points"] == "no common seed"
+    assert rows["CNNWithResidual-Dropout (1 seed)"][title] == "no common seed"
+    runs["CNNWithResidual-Dropout"] += dropped[3:]
+    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    one = 100 * (dropped[3].test_correct - plain[3].test_correct) / 2000
+    assert rows["CNNWithResidual-Dropout (2 seeds)"][title] == f"{one:.2f}, 1 seed"
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -1,7 +1,8 @@
 """Is B better than A? Statistics of the same seeds and the same test images under two models. Never loads torch.
 
-B minus A throughout. `m` is the number of contrasts that the task declares, whatever ran: their family-wise error rate
-is 5%. What is undefined comes back as NaN or None, with neither an error nor a warning, and never as a p-value of 0.
+B minus A throughout. `m` is the number of contrasts that the task declares, whatever ran: the family-wise error rate of
+their differences is 5%; equivalence is tested at 5% for each. What is undefined comes back as NaN or None, with neither
+an error nor a warning, and never as a p-value of 0.
 """
 
 import sys
@@ -39,7 +40,7 @@ def paired_comparison(a: ArrayLike, b: ArrayLike, total: int, m: int) -> Compari
     images, so that everything is a fraction; or any other measure, such as `utils.stats.roughness`, with a total of 1.
     Source: Student (1908), The probable error of a mean, Biometrika 6, 1-25. Raises ValueError if lengths differ.
 
-    Undefined for fewer than two seeds and for differences that are all the same, which is found on the integers
+    Undefined for fewer than three seeds and for differences that are all the same, which is found on the integers
     before a test is asked: equal differences at a few seeds show a coarse measure, not certainty. A run without a
     value (None, such as the test predictions of a diverged one) leaves the estimate undefined as well; who leaves out
     that pair has to say so.
@@ -120,8 +121,8 @@ def over_images(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:
 
     `correct_a` and `correct_b`, bool of shape (seeds, images): one or more seeds, the same for both, images in the
     same order. An image counts once, by the mean over seeds of its difference; so this says nothing about new seeds,
-    and assumes images drawn independently from those that matter. Undefined where `mean_interval` is: for one image,
-    or models that are right on the same images. Raises ValueError if shapes differ.
+    and assumes images drawn independently from those that matter. Undefined where `mean_interval` is: for fewer than
+    three images, or models that are right on the same images. Raises ValueError if shapes differ.
     """
     a, b = np.array([correct_a, correct_b], dtype=int)
     return mean_interval((b - a).sum(axis=0) / len(a))

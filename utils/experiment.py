@@ -140,10 +140,16 @@ def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
 
 
 def audit(task: Task) -> None:
-    """Raises ValueError if a contrast names no experiment of the task, or its two differ in other than it declares."""
-    names = [experiment.name for experiment in (*task.experiments, *task.ablation)]
+    """Raises ValueError if a contrast names no experiment of the task, its two differ in other than it declares, or a
+    model hides its options."""
+    every = (*task.experiments, *task.ablation)
+    names = [experiment.name for experiment in every]
     if len(set(names)) < len(names):
         raise ValueError(f"two experiments have the same name: {', '.join(names)}")
+    for name, model in ((experiment.name, experiment.model) for experiment in every):
+        named_only = isinstance(model, partial) and not model.args
+        if not inspect.isclass(model.func if named_only else model):
+            raise ValueError(f"{name}: its model must be a class or a partial of one with keywords, to see its options")
     experiments = {experiment.name: experiment for experiment in task.experiments}
     if task.ablation and not variants(task.contrasts):
         raise ValueError("an ablation needs a contrast of two variants, declared with what they differ in")

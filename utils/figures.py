@@ -32,6 +32,7 @@ from utils.flow import has_flow
 from utils.gradient_figures import gradient_by_depth, gradient_flow, update_ratio
 from utils.plots import Difference
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
+from utils.stats import FEWEST_SEEDS
 from utils.verdicts import overfitting_sentence
 
 NOT_MEASURED = "not measured yet"
@@ -226,7 +227,8 @@ def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
 
 def notes(runs: Runs, timing: TimingRecord | None) -> str:
     """How to read accuracies and times, and what the times were measured on, for a figure's foot."""
-    several = "mean over seeds with its 95% t-interval, small points the seeds"
+    from_three = f" from {FEWEST_SEEDS} seeds up" if min(map(len, runs.values())) < FEWEST_SEEDS else ""
+    several = f"mean over seeds with its 95% t-interval{from_three}, small points the seeds"
     lines = [f"Accuracy: {several if has_several_seeds(runs) else 'one seed, so no interval'}."]
     return "\n".join(lines if timing is None else [*lines, note_on_times(timing)])
 
@@ -247,7 +249,8 @@ def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> F
     look = {"color": plots.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
     if any(len(row.seeds) > 1 for row in rows):
-        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval")
+        from_three = f" from {FEWEST_SEEDS} seeds up" if any(len(row.seeds) < FEWEST_SEEDS for row in rows) else ""
+        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval{from_three}")
         handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.results import RunRecord
-from utils.stats import FEWEST_SEEDS, Interval, mean_interval
+from utils.stats import FEWEST_SEEDS, Interval, mean_interval, ratio_interval
 
 BINS = 60  # about so many over a whole run
 QUANTILES = (0.1, 0.5, 0.9)
@@ -17,9 +17,9 @@ VANISHING, EXPLODING = 1e-3, 1e3  # of the first layer's norm over the last's
 
 @dataclass(frozen=True)
 class DepthVerdict:
-    """What happens to gradients on their way to the input: "vanishing", "exploding", "neither", "too few seeds" or
-    "undefined"; and over the `n` seeds with gradient flow the geometric mean of the ratio of norms, first weight of
-    the main path over last, with its 95% interval."""
+    """What happens to gradients on their way to the input: "vanishing", "exploding", "neither", "not decided", "too few
+    seeds" or "undefined"; and over the `n` seeds with gradient flow the geometric mean of the ratio of norms, first
+    weight of the main path over last, with its 95% interval."""
 
     word: str
     ratio: Interval
@@ -83,8 +83,9 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
     """Do a model's gradients vanish or explode over depth in the first epoch? `records` are its seeds.
 
     Vanishing: both the 95% t-interval of the log ratio first/last norm lies below 1e-3 and that of the slope of log
-    norm over depth lies above 0; exploding: above 1e3 and below 0. Norms that fall while training converges change
-    neither. A gradient that is exactly zero, or seeds that don't differ at all, leave the verdict undefined.
+    norm over depth lies above 0; exploding: above 1e3 and below 0; neither: an interval contradicts each of them; not
+    decided otherwise. Norms that fall while training converges change nothing. A gradient that is exactly zero, or
+    seeds that don't differ at all, leave the verdict undefined.
     """
     records = [record for record in records if has_flow(record)]
     with np.errstate(divide="ignore"):
@@ -99,9 +100,20 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
         word = "vanishing"
     elif ratio.low > EXPLODING and slope.high < 0:
         word = "exploding"
-    else:
+    elif (ratio.low >= VANISHING or slope.high <= 0) and (ratio.high <= EXPLODING or slope.low >= 0):
         word = "neither"
+    else:
+        word = "not decided"
     return DepthVerdict(word, ratio, len(records))
+
+
+def last_epoch_ratio(records: Sequence[RunRecord]) -> Interval:
+    """Geometric mean over seeds of the first weight's norm over the last's on the main path, each its median over the
+    last epoch's steps, with the 95% interval. NaN where a gradient is exactly zero."""
+    norms = [
+        r.arrays["flow_epoch_norms"][-1, on_main_path(r.arrays["flow_weight_names"])] for r in records if has_flow(r)
+    ]
+    return ratio_interval([of_seed[0] for of_seed in norms], [of_seed[-1] for of_seed in norms])
 
 
 def _first_epoch_slope(record: RunRecord) -> float:

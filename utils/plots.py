@@ -149,7 +149,8 @@ def half_widths(interval: Interval) -> list[list[float]]:
 def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
     """Test accuracy of each seed in a row for each model."""
     accuracies = {model: final_accuracies(records) for model, records in runs.items()}
-    seed_values(ax, accuracies, styles, accuracy_in_words)
+    alike = len(set(map(len, accuracies.values()))) == 1  # then the title says how many
+    seed_values(ax, accuracies, styles, lambda i: accuracy_in_words(i) + ("" if alike else f", n = {i.n}"))
     ax.set_xlim(accuracy_limits(runs))
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     return ax

@@ -7,6 +7,7 @@ from utils.comparisons import FAMILY_ERROR_RATE
 from utils.experiment import Contrast, Task, architectural, differences, variants
 from utils.flow import depth_verdict, has_flow
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
+from utils.stats import FEWEST_SEEDS
 from utils.tables import (
     ablation_table,
     accuracy_interval,
@@ -20,7 +21,6 @@ from utils.tables import (
     training_table,
 )
 from utils.verdicts import (
-    Verdict,
     accuracy_sentence,
     accuracy_verdicts,
     depth_sentence,
@@ -30,7 +30,7 @@ from utils.verdicts import (
     stability_verdicts,
     time_sentence,
 )
-from utils.words import bullets, percent, plain, plural, points, table
+from utils.words import bullets, diverged_in_words, losses_in_words, percent, plain, plural, points, table
 
 NOTHING_YET = "No finished run of the current recipes yet."
 
@@ -69,7 +69,7 @@ def results_text(
             timing_table(runs, timing),
             _ablation(ablation, task, pictures),
             original_table(runs, original),
-            _claims(claims, Evidence(runs, timing, task)),
+            _claims(claims, Evidence(runs, timing, task, diverged)),
             _gradients(runs, pictures),
             confused_pairs_table(runs),
             _confusion_difference(runs, variants(task.contrasts), pictures),
@@ -124,16 +124,17 @@ def _machine(record: RunRecord) -> str:
 def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str:
     seeds = sorted({record.seed for records in runs.values() for record in records})
     lacking = [f"{model} ({len(records)})" for model, records in runs.items() if len(records) < len(seeds)]
-    text = "Intervals: two-sided 95% t-intervals over seeds." if len(seeds) > 1 else ""
+    fewest, most = min(map(len, runs.values())), max(map(len, runs.values()))
+    text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
     if lacking:
         text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
-    if min(map(len, runs.values())) == 1:
+    if fewest < FEWEST_SEEDS:
         text += (
-            " One seed shows no spread: it can't say which model is more accurate, from which epoch a model tends to "
-            "overfit, or which trains more steadily. More seeds (`--num-seeds 6`) can."
+            f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
+            "from which epoch a model tends to overfit, or which trains more steadily. More (`--num-seeds 6`) can."
         )
     if diverged:
-        text += f" Not counted: {_diverged_in_words(diverged)}."
+        text += f" Not counted: {diverged_in_words(diverged)}."
     return text.strip()
 
 
@@ -159,27 +160,30 @@ def _verdicts(
     runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task
 ) -> dict[str, list[str]]:
     """The planned contrasts judged, {title: sentences}: accuracy first, then steadiness and time."""
-    ran = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys()]
+    tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
     level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
     parts = {
         f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
-        f"differences at {level}; equivalent: the 90% interval lies within {points(margin)} points of 0)": [
+        f"differences at {level}; equivalent: the unadjusted 90% interval lies within {points(margin)} points of 0)": [
             *(
-                accuracy_sentence(verdict) + _losses_in_words(diverged, verdict)
+                accuracy_sentence(verdict) + losses_in_words(diverged, verdict.a, verdict.b)
                 for verdict in accuracy_verdicts(runs, task.contrasts, margin)
             ),
             *(
                 f"{contrast.a} and {contrast.b}: no seed with which both have finished"
-                for contrast in ran
+                for contrast in tried
                 if not share_a_seed(runs, contrast.a, contrast.b)
             ),
         ],
         f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
-            stability_sentence(verdict) for verdict in stability_verdicts(runs, task.contrasts)
+            stability_sentence(verdict) + losses_in_words(diverged, verdict.a, verdict.b)
+            for verdict in stability_verdicts(runs, task.contrasts)
         ],
         f"Training time, on this machine, in this session ({timed_on(timing)})" if timing else "": [
-            time_sentence(timing, contrast.a, contrast.b) for contrast in ran if timing
+            time_sentence(timing, contrast.a, contrast.b)
+            for contrast in task.contrasts
+            if timing and {contrast.a, contrast.b} <= runs.keys()
         ],
     }
     return {title: lines for title, lines in parts.items() if lines}
@@ -201,19 +205,6 @@ def _contrasts(
     lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
     picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
     return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
-
-
-def _diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
-    return " and ".join(
-        f"{model} diverged with {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
-        for model, seeds in diverged.items()
-    )
-
-
-def _losses_in_words(diverged: Mapping[str, Sequence[int]], verdict: Verdict) -> str:
-    """Which runs a verdict had to do without."""
-    lost = {model: diverged[model] for model in (verdict.a, verdict.b) if model in diverged}
-    return f"; not counted: {_diverged_in_words(lost)}" if lost else ""
 
 
 def _recipes_in_words(task: Task, contrast: Contrast) -> str:
@@ -247,8 +238,8 @@ def _ablation(runs: Runs, task: Task, pictures: str) -> str:
         return ""
     picture = _picture("regularisation_ablation", "Test accuracy and gap between the losses by regulariser", pictures)
     return (
-        "Which regulariser does it? Unadjusted 95% intervals, and no verdicts but the one above, since the others are "
-        f"no planned contrasts; losses are those of the last epoch:\n\n{ablation_table(runs, task)}\n\n{picture}"
+        "Which regulariser does it? Intervals, where there are seeds enough, at 95% and unadjusted; no verdicts but on "
+        f"the planned contrast above; losses are those of the last epoch:\n\n{ablation_table(runs, task)}\n\n{picture}"
     )
 
 
@@ -257,7 +248,7 @@ def _gradients(runs: Runs, pictures: str) -> str:
     if not flow:
         return ""
     lines = [f"{model}: {depth_sentence(verdict)}" for model, verdict in flow.items()]
-    title = "Gradients over depth in the first epoch (vanishing, exploding, neither)"
+    title = "Gradients over depth in the first epoch (vanishing, exploding, neither, or not decided)"
     picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model", pictures)
     return f"{title}:\n\n{bullets(lines)}\n\n{picture}"
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-FEWEST_SEEDS = 3  # for any verdict over seeds
+FEWEST_SEEDS = 3  # for an interval or a verdict over seeds
 # Differences this small, beside values of order one, are rounding.
 ROUNDING = 1e-12
 
@@ -43,15 +43,16 @@ class Onset:
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of `values`, shape (n,), one a seed, with Student's t-interval: mean +- t(n - 1) * sd / sqrt(n).
 
-    There are no bounds for fewer than two values, nor for values that are all the same: at a few seeds that shows a
-    coarse measure, not a mean known exactly. One value that isn't finite makes the estimate NaN as well.
+    There are no bounds for fewer than three values (for two t is 12.7: accuracies beyond 100%), nor for values that are
+    all the same: at a few seeds that shows a coarse measure, not a mean known exactly. One value that isn't finite
+    makes the estimate NaN as well.
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
     if n == 0 or not np.isfinite(values).all():
         return Interval(np.nan, np.nan, np.nan, n, level)
     mean = float(values.mean())
-    if np.ptp(values) <= ROUNDING * np.abs(values).max():  # of one value, too
+    if n < FEWEST_SEEDS or np.ptp(values) <= ROUNDING * np.abs(values).max():
         return Interval(mean, np.nan, np.nan, n, level)
     low, high = stats.t.interval(level, n - 1, loc=mean, scale=stats.sem(values))
     return Interval(mean, float(low), float(high), n, level)

@@ -181,7 +181,7 @@ def ablation_table(runs: Runs, task: Task) -> str:
     """Each variant's accuracy, and its difference from the plain model paired by seed, beside what sets it apart."""
     experiments = {experiment.name: experiment for experiment in (*task.experiments, *task.ablation)}
     plain = variants(task.contrasts)[0]
-    header = ["model", f"differs from {plain} in", "test accuracy", f"minus {plain}, points"]
+    header = ["model", f"differs from {plain} in", "test accuracy", f"minus {plain}, points (same seeds)"]
     header += ["fit loss", "gap: validation − fit loss", "overfitting"]
     rows = []
     for model, records in runs.items():
@@ -203,14 +203,16 @@ def ablation_table(runs: Runs, task: Task) -> str:
 
 
 def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
-    """Test accuracy of `b` minus `a` over the seeds of both, in points, with its 95% t-interval where there is one."""
+    """Test accuracy of `b` minus `a` over the seeds of both, in points, with its 95% t-interval where there is one, and
+    the number of seeds where `b` has more."""
     correct = [{record.seed: record.test_correct for record in records} for records in (a, b)]
     seeds = sorted(correct[0].keys() & correct[1].keys())
     if not seeds:
         return "no common seed"
     interval = accuracy_interval([correct[1][seed] - correct[0][seed] for seed in seeds], b[0].test_total)
     bounds = "" if np.isnan(interval.low) else f" ({points(interval.low)} to {points(interval.high)})"
-    return f"{points(interval.estimate)}{bounds}"
+    n = f", {plural(len(seeds), 'seed')}" if len(seeds) < len(b) else ""
+    return f"{points(interval.estimate)}{bounds}{n}"
 
 
 def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
@@ -233,7 +235,7 @@ def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
 def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
     """Whether one more run with accuracy `value` would surprise after those with `accuracies`."""
     expected, n = prediction_interval(accuracies), plural(len(accuracies), "seed")
-    if len(accuracies) < FEWEST_SEEDS or np.isnan(expected.low):
+    if np.isnan(expected.low):
         return f"can't be said ({n})"
     inside = expected.low <= value <= expected.high
     bounds = f"{expected.low:.2%} to {expected.high:.2%}"

@@ -165,16 +165,21 @@ def accuracy_sentence(verdict: Verdict) -> str:
     if v.word == "not distinguished":
         bounds = f"interval {points(difference.low)} to {points(difference.high)}"
         text = f"{v.a} and {v.b} are not distinguished ({told}, {bounds}; {v.tested})"
-        if len(v.seeds) < SEEDS_FOR_POWER:
-            return text
         found = detectable_difference(v.comparison.sd, len(v.seeds), v.m)
-        return f"{text}: with this spread, {n} find a difference of {points(found)} points in 80% of repetitions"
+        return text + _detectable(v, f"difference of {points(found)} points")
     if v.word == "too few seeds":
         return f"{v.a} and {v.b}: too few seeds ({len(v.seeds)} in common; a verdict needs {FEWEST_SEEDS}); {told}"
     return (
         f"{v.a} and {v.b}: undefined, since {v.b} minus {v.a} is {points(difference.estimate)} points in each of {n}, "
         "which shows no spread"
     )
+
+
+def _detectable(verdict: Verdict, found: str) -> str:
+    """What the seeds would have found, if they are enough to tell."""
+    if len(verdict.seeds) < SEEDS_FOR_POWER:
+        return ""
+    return f": with this spread, {len(verdict.seeds)} seeds find a {found} in 80% of repetitions"
 
 
 def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdict]:
@@ -194,7 +199,9 @@ def stability_sentence(verdict: Verdict) -> str:
     ratio, low, high = map(three_digits, np.exp([difference.estimate, difference.low, difference.high]))
     told = f"roughness of {v.b} over that of {v.a}: {ratio}"
     if v.word == "not distinguished":
-        return f"{v.a} and {v.b} are not distinguished in steadiness ({told}, {low} to {high}; {v.tested})"
+        text = f"{v.a} and {v.b} are not distinguished in steadiness ({told}, {low} to {high}; {v.tested})"
+        found = np.exp(detectable_difference(v.comparison.sd, len(v.seeds), v.m))
+        return text + _detectable(v, f"ratio of {three_digits(found)}")
     return f"{v.a} and {v.b}, steadiness: {v.word} ({plural(len(v.seeds), 'seed')} in common; {told})"
 
 
@@ -221,7 +228,8 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
     interval = over_images(*correct)
     text = f"{contrast.b} minus {contrast.a} over test images: {points_with_bounds(interval)}"
     if len(seeds) > 1:
-        return text
+        few = f"; the mean of {len(seeds)} seeds, which says nothing of others"
+        return text + (few if len(seeds) < FEWEST_SEEDS else "")
     p = mcnemar(correct[0][0], correct[1][0])
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
 
@@ -233,13 +241,17 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
     """The sentence on overfitting without the numbers of a rise that noise hides."""
-    epochs = onset_epochs(records)
-    if not epochs:
-        return next((r.onset for r in records if not r.onset.decided), records[0].onset).reason
-    if 2 * len(epochs) <= len(records):
-        return f"an onset in {len(epochs)} of {plural(len(records), 'seed')} (epoch {epochs_in_words(epochs)})"
-    spread = f", {min(epochs)} to {max(epochs)}" if len(epochs) > 1 else ""
-    return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {plural(len(records), 'seed')}{spread})"
+    epochs, seeds = onset_epochs(records), plural(len(records), "seed")
+    undecided = sum(not record.onset.decided for record in records)
+    left = f"; of {undecided} it can't be said" if undecided else ""
+    if 2 * len(epochs) > len(records) >= FEWEST_SEEDS:
+        spread = f", {min(epochs)} to {max(epochs)}"
+        return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {seeds}{spread}){left}"
+    if epochs:
+        return f"an onset in {len(epochs)} of {seeds} (epoch {epochs_in_words(epochs)}){left}"
+    if 0 < undecided < len(records):
+        return f"no onset in {len(records) - undecided} of {seeds}{left}"
+    return records[0].onset.reason
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:

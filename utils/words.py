@@ -1,6 +1,6 @@
 """Numbers in words, and Markdown. Never loads torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
+    """Such as "FCN diverged with seeds 1, 2", of {model: seeds}."""
+    return " and ".join(
+        f"{model} diverged with {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        for model, seeds in diverged.items()
+    )
+
+
+def losses_in_words(diverged: Mapping[str, Sequence[int]], a: str, b: str) -> str:
+    """Which runs a comparison of two models had to do without, to be appended."""
+    lost = {model: diverged[model] for model in (a, b) if model in diverged}
+    return f"; not counted: {diverged_in_words(lost)}" if lost else ""
 
 
 def points(fraction: float, digits: int = 2) -> str:
