@@ -77,7 +77,7 @@ def test_a_long_sentence_on_overfitting_fits(monkeypatch):
 
 def test_eight_long_names_and_a_long_device_name_fit():
     models = [f"{LONG}-{i}" for i in range(8)]
-    runs, timing = make_runs(models, 2, **CIFAR), make_timing(models)
+    runs, timing = make_runs(models, 3, **CIFAR), make_timing(models)
     timing.environment["device_name"] = "Some Vendor(R) Processor(TM) with a Long Name, Model 12345 @ 2.60GHz, in a Box"
     styles = model_styles(models)
     for figure in (
@@ -90,6 +90,25 @@ def test_eight_long_names_and_a_long_device_name_fit():
     ):
         assert_nothing_overlaps(figure.get_suptitle(), figure)
         assert_legends_spare_data(figure.get_suptitle(), figure)
+
+
+def test_models_with_fewer_seeds_say_so_and_have_no_bar():
+    models = ["FCN", "CIFARCNN", "CNNWithResidual", "CNNWithResidual-Regularized"]
+    alike, styles = make_runs(models, 3, **CIFAR), model_styles(models)
+    runs = alike | {model: alike[model][:2] for model in models[2:]}
+    figure = figures.comparison(runs, make_timing(models), styles)
+    text = text_of(figure)
+    assert (
+        "95% t-interval from 3 seeds up" in text and f"{np.mean(final_accuracies(runs[models[2]])):.2%}, n = 2" in text
+    )
+    assert text.count("±") == text.count("%, n = 3") == 2
+    assert_nothing_overlaps("comparison", figure)
+    text = text_of(figures.comparison(alike, None, styles))
+    assert "seeds up" not in text and "n = " not in text and text.count("±") == 4
+    rows = planned(runs, models[:2], models[2:])
+    for shown, ending in ((rows, "interval from 3 seeds up"), (rows[:1], "interval")):
+        (legend,) = figures.contrasts_figure(shown, "Differences", 0.0).legends
+        assert legend.get_texts()[0].get_text().endswith(ending)
 
 
 def test_draw_task_writes_every_figure_and_the_same_bytes_again(tmp_path):

@@ -44,7 +44,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model and the recipe that trains it; `model(image_shape=(C, H, W), num_classes=K)` builds the network."""
+    """A model and the recipe that trains it; `model(image_shape=(C, H, W), num_classes=K)` builds the network.
+
+    `model` is its class or a partial of that with keywords, which are the options that `audit` compares.
+    """
 
     name: str
     model: Callable

@@ -132,7 +132,7 @@ def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figur
         else:
             plots.cost_bars(ax, cost.values, styles, cost.in_words)
             ax.xaxis.set_major_formatter(cost.ticks)
-    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}" + (" (small points)" if has_several_seeds(runs) else ""))
+    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}")
     plots.accuracy_points(axes[1, 1], runs, styles)
     figure.supxlabel(notes(runs, timing), fontsize=9)
     return figure

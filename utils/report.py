@@ -172,6 +172,7 @@ def _verdicts(
             ),
             *(
                 f"{contrast.a} and {contrast.b}: no seed with which both have finished"
+                + losses_in_words(diverged, contrast.a, contrast.b)
                 for contrast in tried
                 if not share_a_seed(runs, contrast.a, contrast.b)
             ),
@@ -197,7 +198,8 @@ def _contrasts(
     parts = _verdicts(runs, diverged, timing, task)
     if compared:
         parts[
-            "Secondary: would these trained models differ on new test images too? (95% intervals over test images)"
+            "Secondary: would these trained models differ on new test images too? (95% intervals over test images; "
+            "nothing is said of other seeds)"
         ] = [secondary_sentence(runs, contrast) for contrast in compared]
         parts["What the contrasted experiments differ in, besides the class of the model"] = [
             _recipes_in_words(task, contrast) for contrast in compared

@@ -109,8 +109,7 @@ def judge(
         if seeds:
             pairs.append((contrast, seeds, *([v[s] for s in seeds] for v in values)))
     compared = [paired_comparison(a, b, total, m) for *_, a, b in pairs]
-    tested = [len(seeds) >= FEWEST_SEEDS for _, seeds, *_ in pairs]
-    adjusted = holm([c.p if enough else None for c, enough in zip(compared, tested, strict=True)], m)
+    adjusted = holm([comparison.p for comparison in compared], m)
     return [
         Verdict(
             word=_word(len(seeds), comparison, p, within := bool(equivalent(comparison.interval90, margin))),
@@ -228,14 +227,13 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
     interval = over_images(*correct)
     text = f"{contrast.b} minus {contrast.a} over test images: {points_with_bounds(interval)}"
     if len(seeds) > 1:
-        few = f"; the mean of {len(seeds)} seeds, which says nothing of others"
-        return text + (few if len(seeds) < FEWEST_SEEDS else "")
+        return text
     p = mcnemar(correct[0][0], correct[1][0])
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
 
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
-    """Where a model's runs overfit, such as "overfits from epoch 9 (3 of 3 seeds, 8 to 10)": if more than half do."""
+    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of 3 seeds or more do."""
     return overfitting_in_short(records) + (records[0].onset.numbers if len(records) == 1 else "")
 
 
