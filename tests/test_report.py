@@ -153,8 +153,8 @@ def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
 def test_a_model_that_always_diverged_keeps_its_contrasts():
     runs = {"FCN": [make_record("FCN", seed) for seed in range(3)]}
     text = results_text(runs, {}, {"SimpleCNN": [0, 1, 2]}, [], make_timing(list(MODELS)), {}, [], "", TASK)
-    told = "- FCN and SimpleCNN: no seed with which both have finished; not counted: SimpleCNN diverged with seeds 0, 1, 2.\n"
-    assert told in text
+    told = "no seed with which both have finished; not counted: SimpleCNN diverged with seeds 0, 1, 2.\n"
+    assert f"- FCN and SimpleCNN: {told}" in text
 
 
 def test_two_models_without_a_common_seed_are_told():
