@@ -55,7 +55,7 @@ def test_prediction_interval_by_hand_and_by_simulation():
 
 
 # 0.1 + 0.2 is not 0.3 in floating point: values that are equal but for rounding have no interval either.
-@pytest.mark.parametrize("values", [[0.7], [0.7, 0.7], [0.1, 0.1, 0.1], [0.3, 0.1 + 0.2, 0.3]])
+@pytest.mark.parametrize("values", [[0.7], [0.7, 0.7], [0.1, 0.1, 0.1], [0.3, 0.1 + 0.2, 0.3], [0.0, 0.0, 0.0]])
 @pytest.mark.filterwarnings("error")
 def test_no_bounds_from_too_few_values_or_from_no_variance(values):
     interval = mean_interval(values)

@@ -19,7 +19,7 @@ from utils.verdicts import (
     stability_sentence,
     stability_verdicts,
 )
-from utils.words import losses_in_words, plural, ratio_in_words, share_of_time
+from utils.words import lost_runs_in_words, plural, ratio_in_words, share_of_time
 
 CAT, DOG, FROG = 3, 5, 6  # CIFAR-10's classes
 
@@ -53,7 +53,7 @@ def outcome(findings: Sequence[Finding]) -> str:
 
 def reserved(finding: Finding, evidence: Evidence, *models: str) -> Finding:
     """The finding, left open if a run of one of `models` has diverged: that run might have decided otherwise."""
-    lost = losses_in_words(evidence.diverged, *models)
+    lost = lost_runs_in_words(evidence.diverged, *models)
     return Finding(None, f"{finding.numbers}{lost}, which leaves it open") if lost else finding
 
 

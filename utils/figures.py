@@ -1,7 +1,7 @@
 """Whole figures of a task, and `draw_task`, which lists them all. Drawn from records alone. Never loads torch."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,8 +227,7 @@ def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
 
 def notes(runs: Runs, timing: TimingRecord | None) -> str:
     """How to read accuracies and times, and what the times were measured on, for a figure's foot."""
-    from_three = f" from {FEWEST_SEEDS} seeds up" if min(map(len, runs.values())) < FEWEST_SEEDS else ""
-    several = f"mean over seeds with its 95% t-interval{from_three}, small points the seeds"
+    several = f"mean over seeds with its 95% t-interval{from_how_many(runs.values())}, small points the seeds"
     lines = [f"Accuracy: {several if has_several_seeds(runs) else 'one seed, so no interval'}."]
     return "\n".join(lines if timing is None else [*lines, note_on_times(timing)])
 
@@ -249,11 +248,16 @@ def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> F
     look = {"color": plots.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
     if any(len(row.seeds) > 1 for row in rows):
-        from_three = f" from {FEWEST_SEEDS} seeds up" if any(len(row.seeds) < FEWEST_SEEDS for row in rows) else ""
-        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval{from_three}")
+        several = from_how_many([row.seeds for row in rows])
+        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval{several}")
         handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
     return figure
+
+
+def from_how_many(shown: Iterable[Sequence]) -> str:
+    """From how many seeds there is an interval, where one of those shown, each with its seeds, has fewer."""
+    return f" from {FEWEST_SEEDS} seeds up" if min(map(len, shown)) < FEWEST_SEEDS else ""
 
 
 def data_of(runs: Runs) -> str:

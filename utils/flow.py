@@ -88,13 +88,11 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
     seeds that don't differ at all, leave the verdict undefined.
     """
     records = [record for record in records if has_flow(record)]
-    with np.errstate(divide="ignore"):
-        logs = mean_interval(np.log([record.arrays["flow_first_epoch_ratio"] for record in records]))
-    slope = mean_interval([_first_epoch_slope(record) for record in records])
-    ratio = Interval(*np.exp([logs.estimate, logs.low, logs.high]).tolist(), logs.n, logs.level)
+    ratio = ratio_interval([record.arrays["flow_first_epoch_ratio"] for record in records], np.ones(len(records)))
+    slope = mean_interval([slope_over_depth(_main_path_norms(record, 0)) for record in records])
     if len(records) < FEWEST_SEEDS:
         word = "too few seeds"
-    elif np.isnan([logs.low, slope.low]).any():
+    elif np.isnan([ratio.low, slope.low]).any():
         word = "undefined"
     elif ratio.high < VANISHING and slope.low > 0:
         word = "vanishing"
@@ -110,12 +108,10 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
 def last_epoch_ratio(records: Sequence[RunRecord]) -> Interval:
     """Geometric mean over seeds of the first weight's norm over the last's on the main path, each its median over the
     last epoch's steps, with the 95% interval. NaN where a gradient is exactly zero."""
-    norms = [
-        r.arrays["flow_epoch_norms"][-1, on_main_path(r.arrays["flow_weight_names"])] for r in records if has_flow(r)
-    ]
+    norms = [_main_path_norms(record, -1) for record in records if has_flow(record)]
     return ratio_interval([of_seed[0] for of_seed in norms], [of_seed[-1] for of_seed in norms])
 
 
-def _first_epoch_slope(record: RunRecord) -> float:
-    norms = record.arrays["flow_epoch_norms"][0]
-    return slope_over_depth(norms[on_main_path(record.arrays["flow_weight_names"])])
+def _main_path_norms(record: RunRecord, epoch: int) -> np.ndarray:
+    """The norms of the main path's weights in an epoch, counted from 0, each the median over its steps; (L,)."""
+    return record.arrays["flow_epoch_norms"][epoch, on_main_path(record.arrays["flow_weight_names"])]

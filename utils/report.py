@@ -30,7 +30,7 @@ from utils.verdicts import (
     stability_verdicts,
     time_sentence,
 )
-from utils.words import bullets, diverged_in_words, losses_in_words, percent, plain, plural, points, table
+from utils.words import bullets, diverged_in_words, lost_runs_in_words, percent, plain, plural, points, table
 
 NOTHING_YET = "No finished run of the current recipes yet."
 
@@ -167,18 +167,18 @@ def _verdicts(
         f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
         f"differences at {level}; equivalent: the unadjusted 90% interval lies within {points(margin)} points of 0)": [
             *(
-                accuracy_sentence(verdict) + losses_in_words(diverged, verdict.a, verdict.b)
+                accuracy_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
                 for verdict in accuracy_verdicts(runs, task.contrasts, margin)
             ),
             *(
                 f"{contrast.a} and {contrast.b}: no seed with which both have finished"
-                + losses_in_words(diverged, contrast.a, contrast.b)
+                + lost_runs_in_words(diverged, contrast.a, contrast.b)
                 for contrast in tried
                 if not share_a_seed(runs, contrast.a, contrast.b)
             ),
         ],
         f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
-            stability_sentence(verdict) + losses_in_words(diverged, verdict.a, verdict.b)
+            stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
             for verdict in stability_verdicts(runs, task.contrasts)
         ],
         f"Training time, on this machine, in this session ({timed_on(timing)})" if timing else "": [

@@ -164,8 +164,7 @@ def accuracy_sentence(verdict: Verdict) -> str:
     if v.word == "not distinguished":
         bounds = f"interval {points(difference.low)} to {points(difference.high)}"
         text = f"{v.a} and {v.b} are not distinguished ({told}, {bounds}; {v.tested})"
-        found = detectable_difference(v.comparison.sd, len(v.seeds), v.m)
-        return text + _detectable(v, f"difference of {points(found)} points")
+        return text + _detectable(v, lambda found: f"difference of {points(found)} points")
     if v.word == "too few seeds":
         return f"{v.a} and {v.b}: too few seeds ({len(v.seeds)} in common; a verdict needs {FEWEST_SEEDS}); {told}"
     return (
@@ -174,11 +173,13 @@ def accuracy_sentence(verdict: Verdict) -> str:
     )
 
 
-def _detectable(verdict: Verdict, found: str) -> str:
-    """What the seeds would have found, if they are enough to tell."""
-    if len(verdict.seeds) < SEEDS_FOR_POWER:
+def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
+    """What the seeds would have found, if they are enough to tell; `in_words` names such a difference."""
+    n = len(verdict.seeds)
+    if n < SEEDS_FOR_POWER:
         return ""
-    return f": with this spread, {len(verdict.seeds)} seeds find a {found} in 80% of repetitions"
+    found = detectable_difference(verdict.comparison.sd, n, verdict.m)
+    return f": with this spread, {n} seeds find a {in_words(found)} in 80% of repetitions"
 
 
 def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdict]:
@@ -199,8 +200,7 @@ def stability_sentence(verdict: Verdict) -> str:
     told = f"roughness of {v.b} over that of {v.a}: {ratio}"
     if v.word == "not distinguished":
         text = f"{v.a} and {v.b} are not distinguished in steadiness ({told}, {low} to {high}; {v.tested})"
-        found = np.exp(detectable_difference(v.comparison.sd, len(v.seeds), v.m))
-        return text + _detectable(v, f"ratio of {three_digits(found)}")
+        return text + _detectable(v, lambda found: f"ratio of {three_digits(np.exp(found))}")
     return f"{v.a} and {v.b}, steadiness: {v.word} ({plural(len(v.seeds), 'seed')} in common; {told})"
 
 

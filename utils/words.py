@@ -53,7 +53,7 @@ def diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
     )
 
 
-def losses_in_words(diverged: Mapping[str, Sequence[int]], *models: str) -> str:
+def lost_runs_in_words(diverged: Mapping[str, Sequence[int]], *models: str) -> str:
     """Which runs a statement about `models` had to do without, to be appended to it."""
     lost = {model: diverged[model] for model in models if model in diverged}
     return f"; not counted: {diverged_in_words(lost)}" if lost else ""
