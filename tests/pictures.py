@@ -3,7 +3,6 @@
 import itertools
 
 import matplotlib.text
-import numpy as np
 from matplotlib.figure import Figure
 from records import CIFAR_CLASSES, make_record
 
@@ -58,5 +57,5 @@ def assert_legends_spare_data(name: str, figure: Figure) -> None:
     for legend, ax in itertools.product(legends, figure.axes):
         box = legend.get_window_extent()
         for line in ax.get_lines():
-            points = line.get_transform().transform(np.column_stack(line.get_data()))
+            points = line.get_transform().transform(line.get_xydata())
             assert not any(box.contains(x, y) for x, y in points), f"{name}: the legend covers {line.get_label()}"

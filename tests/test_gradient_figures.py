@@ -122,14 +122,15 @@ def test_gradient_by_depth_shows_three_epochs_of_each_model():
             np.testing.assert_array_equal(lines[label].get_xdata(), depths)
             for seed in norms[:, epoch]:
                 assert any(np.allclose(line.get_ydata(), seed) for line in points)
-        drawn = [collection.get_segments() for collection in ax.collections]
-        assert len(drawn) == (3 if len(records) >= 3 else 0)  # two seeds would have bars over everything
-        for segments, epoch in zip(drawn, (0, 7, 14), strict=False):
+        drawn = [np.array(collection.get_segments()) for collection in ax.collections]
+        assert len(drawn) == 3
+        if len(records) < 3:  # two seeds would have bars over everything
+            assert not any(segments.size for segments in drawn)
+            continue
+        for segments, epoch in zip(drawn, (0, 7, 14), strict=True):
             logs = np.log(norms[:, epoch])
             low, high = np.exp(stats.t.interval(0.95, len(logs) - 1, logs.mean(axis=0), stats.sem(logs, axis=0)))
-            np.testing.assert_allclose(
-                [[(x, y) for x, y in s] for s in segments], np.stack([np.c_[depths, low], np.c_[depths, high]], 1)
-            )
+            np.testing.assert_allclose(segments, np.stack([np.c_[depths, low], np.c_[depths, high]], 1))
         assert to_rgb(lines["last epoch"].get_color()) == pytest.approx(to_rgb(styles[model].color))
         assert ax.get_title() == f"{model}\n{len(records)} seeds, epochs 1, 8, 15" and ax.get_yscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first epoch", "middle epoch", "last epoch"]

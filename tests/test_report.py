@@ -121,7 +121,8 @@ def no_nan(text: str) -> bool:
 def test_short_runs_say_that_they_are_short(epochs, seeds):
     text = text_of(make_runs(seeds, epochs=epochs), timing=make_timing(list(MODELS)))
     assert no_nan(text)
-    assert f"- FCN: too few epochs ({epochs}; an onset needs 10)." in text
+    of_seeds = " in any of 3 seeds" if seeds == 3 else ""
+    assert f"- FCN: not decided{of_seeds}, too few epochs ({epochs}; an onset needs 10)." in text
     assert rows_of(text, "roughness")["FCN"]["roughness of validation loss"] == "not defined"
 
 
@@ -197,18 +198,36 @@ def test_overfitting_of_k_of_n_seeds():
     assert overfitting_sentence(some) == "overfits from epoch 5 (3 of 4 seeds, 4 to 9)"
     assert overfitting_sentence([flat, rising(9)]) == "an onset in 1 of 2 seeds (epoch 9)"
     assert overfitting_sentence([rising(9)]) == "an onset in 1 of 1 seed (epoch 9)"
-    assert overfitting_sentence([rising(4), rising(9)]) == "an onset in 2 of 2 seeds (epoch 6.5, 4 to 9)"
-    assert overfitting_sentence([flat, flat]) == "none within 15 epochs"
+    assert overfitting_sentence([rising(4), rising(9)]) == "an onset in 2 of 2 seeds (epoch 4, 4 to 9)"
+    assert overfitting_sentence([flat, flat]) == "none within 15 epochs in any of 2 seeds"
     hidden = with_losses(flat, val_loss=rising(9).curve("val_loss") + 0.2 * (-1.0) ** (epochs // 2), fit_loss=fit_loss)
     assert not hidden.onset.decided
-    assert overfitting_sentence([flat, hidden, hidden]) == "no onset in 1 of 3 seeds; of 2 it can't be said"
-    assert (
-        overfitting_sentence([rising(9), flat, hidden]) == "an onset in 1 of 3 seeds (epoch 9); of 1 it can't be said"
-    )
-    assert overfitting_sentence([hidden, hidden]) == "none within 15 epochs that can be told from noise"
+    assert overfitting_sentence([flat, hidden, hidden]) == "no onset in 1 of 3 seeds; not decided in 2"
+    assert overfitting_sentence([rising(9), flat, hidden]) == "an onset in 1 of 3 seeds (epoch 9); not decided in 1"
+    noise = "a rise that noise could explain"
+    assert overfitting_sentence([hidden]) == f"not decided, {noise}{hidden.onset.numbers}"
+    assert overfitting_sentence([hidden, hidden]) == f"not decided in any of 2 seeds, {noise}"
     told = overfitting_sentence([rising(4), rising(5), hidden])
-    assert told == "overfits from epoch 4.5 (2 of 3 seeds, 4 to 5); of 1 it can't be said"
+    assert told == "overfits from epoch 4 (2 of 3 seeds, 4 to 5); not decided in 1"
     assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})
+
+
+# Machines
+
+
+def test_runs_of_another_machine_are_named():
+    def on(name, record):
+        return dataclasses.replace(record, environment={**record.environment, "device_name": name})
+
+    runs = make_runs(3)
+    told = "(cpu-bf16, 2 threads a run, PyTorch 2.14.1)"
+    assert f"Trained on Test CPU 9000 {told}.\n" in text_of(runs)
+    runs["FCN"] = [on("Other", record) for record in runs["FCN"][:2]] + runs["FCN"][2:]
+    runs["SimpleCNN"] = [*runs["SimpleCNN"][:2], on("Other", runs["SimpleCNN"][2])]
+    assert (
+        f"Trained on Test CPU 9000 {told}; FCN with seeds 0, 1 and SimpleCNN with seed 2 on Other {told}.\n"
+        in text_of(runs)
+    )
 
 
 # Times

@@ -302,5 +302,5 @@ def test_a_rise_that_noise_could_explain_is_told_with_its_numbers():
     smoothed = running_median(val_loss)
     rise = smoothed[-3:].min() / smoothed.min() - 1
     assert onset.epoch is None and not onset.decided and rise > 0.01
-    assert onset.reason == "none within 15 epochs that can be told from noise"
+    assert onset.reason == "a rise that noise could explain"
     assert onset.numbers.startswith(f" (the last 3 epochs lie at least {rise:.1%} above the lowest; 3 sigma of noise")

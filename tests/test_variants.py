@@ -188,7 +188,7 @@ def test_differences_of_the_ablation_are_paired_by_seed():
     rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
     title = "minus CNNWithResidual, points (same seeds)"
     found = rows["CNNWithResidual-Dropout (3 seeds)"][title]
-    assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f})"
+    assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f}), 3 seeds"  # of 4 and 3
     runs["CNNWithResidual-Dropout"] = [make_record("CNNWithResidual-Dropout", 9, **CIFAR)]
     rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
     assert rows["CNNWithResidual-Dropout (1 seed)"][title] == "no common seed"
@@ -211,6 +211,7 @@ def test_the_picture_of_the_ablation_shows_accuracy_and_gap(seeds):
             (marker,) = [line for line in lines if line.get_marker() in MARKERS and len(line.get_xdata()) == 1]
             assert marker.get_xdata()[0] == pytest.approx(np.mean(values))
     assert "which regulariser" in text_of(figure) and not by_label(gap_ax)
+    assert ("Accuracy and gap: mean over seeds" in text_of(figure)) == (seeds > 1)
 
 
 def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
@@ -341,7 +342,7 @@ def test_the_most_confused_pairs_are_shares_of_the_true_class_summed_over_seeds(
     assert [pair[:2] for pair in found] == best
     np.testing.assert_allclose([pair[2] for pair in found], [expected[pair] for pair in best])
     (row,) = rows_of(confused_pairs_table({"FCN": records}), "1").values()
-    assert row["model"] == "FCN (2 seeds)" and row["1"] == f"{best[0][0]} → {best[0][1]} {expected[best[0]]:.1%}"
+    assert row["model"] == "FCN (2 seeds)" and row["1"] == f"{best[0][0]} → {best[0][1]} ({expected[best[0]]:.1%})"
 
 
 def test_fewer_confused_pairs_than_places():

@@ -259,6 +259,7 @@ def test_models_that_are_alike_are_seldom_called_better(family):
     [
         (Interval(0.8784, 0.853, 0.90004, 5), "0.878, 0.853 to 0.900; 5 seeds"),
         (Interval(124.4, 99.96, 155.5, 3), "124, 100 to 156; 3 seeds"),
+        (Interval(1234, 999.4, 12_345, 3), "1,234, 999 to 12,345; 3 seeds"),
         (Interval(3e-5, 2.04e-5, 4.4e-5, 3), "3.00e-05, 2.04e-05 to 4.40e-05; 3 seeds"),
         (Interval(2.31, np.nan, np.nan, 1), "2.31; 1 seed"),
     ],

@@ -12,9 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.files import write_atomically
+from utils.words import plural
 
 WIDTH = 9.0  # inches: 10-point text reads at the 900 pixels of a README
-NOTE_LETTERS = 100  # a line of 9-point text
+NOTE_LETTERS = 115  # a line of 9-point text
 TITLE_LETTERS = 85  # a line of a figure's title
 STYLE = {
     "figure.dpi": 150,
@@ -70,7 +71,7 @@ def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
 def seed_count(counts: Sequence[int]) -> str:
     """The numbers of seeds of several models in words: "1 seed", "6 seeds", "1 to 6 seeds"."""
     low, high = min(counts), max(counts)
-    return f"{low} to {high} seeds" if low < high else f"{low} seed{'s' if low > 1 else ''}"
+    return f"{low} to {high} seeds" if low < high else plural(low, "seed")
 
 
 def signed(value: float, digits: int) -> str:

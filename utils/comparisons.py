@@ -104,16 +104,14 @@ def detectable_difference(sd: float, n: int, m: int, power: float = 0.8) -> floa
     return float(sd / np.sqrt(n) * optimize.brentq(excess, 0, high + stats.norm.ppf((1 + power) / 2)))
 
 
-def equivalent(interval90: Interval, margin: float) -> bool | None:
-    """True if the interval lies inside (-margin, margin), False if wholly outside, None if neither is shown.
+def equivalent(interval90: Interval, margin: float) -> bool:
+    """Whether equivalence is shown: the interval lies inside (-margin, margin). False if it is undefined.
 
-    True is two one-sided t-tests at 5%, both significant. Source: Schuirmann (1987), A comparison of the two one-sided
-    tests procedure and the power approach, Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680. None if the
-    interval is undefined. The margin has to be declared before the data are seen.
+    That is two one-sided t-tests at 5%, both significant. Source: Schuirmann (1987), A comparison of the two one-sided
+    tests procedure and the power approach, Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680. The margin has
+    to be declared before the data are seen.
     """
-    if -margin < interval90.low and interval90.high < margin:
-        return True
-    return False if interval90.low >= margin or interval90.high <= -margin else None
+    return -margin < interval90.low and interval90.high < margin
 
 
 def over_images(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:

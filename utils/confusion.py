@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.results import RunRecord
+from utils.results import RunRecord, paired
 from utils.stats import FEWEST_SEEDS, ROUNDING, mean_interval
 
 
@@ -52,14 +52,13 @@ def confusion_change(a_records: Sequence[RunRecord], b_records: Sequence[RunReco
 
     Raises ValueError if the two share no seed.
     """
-    a, b = ({record.seed: record for record in records} for records in (a_records, b_records))
-    seeds = sorted(a.keys() & b.keys())
-    if not seeds:
+    pairs = paired(a_records, b_records)
+    if not pairs:
         raise ValueError(f"{a_records[0].model} and {b_records[0].model} have no seed in common")
-    changes = np.array([np.subtract(*(shares_of_rows(runs[s].counts_by_class) for runs in (b, a))) for s in seeds])
+    changes = np.array([shares_of_rows(b.counts_by_class) - shares_of_rows(a.counts_by_class) for a, b in pairs])
     unsure = np.zeros(changes.shape[1:], dtype=bool)
-    if len(seeds) >= FEWEST_SEEDS:
+    if len(pairs) >= FEWEST_SEEDS:
         for cell in np.ndindex(unsure.shape):
             interval = mean_interval(changes[:, *cell])
             unsure[cell] = not (interval.low > 0 or interval.high < 0)
-    return ConfusionChange(changes.mean(axis=0), unsure, len(seeds))
+    return ConfusionChange(changes.mean(axis=0), unsure, len(pairs))

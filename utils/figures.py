@@ -33,9 +33,11 @@ from utils.gradient_figures import gradient_by_depth, gradient_flow, update_rati
 from utils.plots import Difference
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.stats import FEWEST_SEEDS
+from utils.tables import timed_on
 from utils.verdicts import overfitting_sentence
 
 NOT_MEASURED = "not measured yet"
+EACH_ROUND = " (small points)"
 
 
 def draw_task(
@@ -134,7 +136,7 @@ def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figur
             ax.xaxis.set_major_formatter(cost.ticks)
     axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}")
     plots.accuracy_points(axes[1, 1], runs, styles)
-    figure.supxlabel(notes(runs, timing), fontsize=9)
+    figure.supxlabel(notes(runs, timing, EACH_ROUND), fontsize=9)
     return figure
 
 
@@ -149,7 +151,7 @@ def training_time(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Fi
         else:
             plots.cost_bars(ax, cost.values, styles, cost.in_words)
     if timing is not None:
-        figure.supxlabel(note_on_times(timing), fontsize=9)
+        figure.supxlabel(note_on_times(timing, EACH_ROUND), fontsize=9)
     return figure
 
 
@@ -182,7 +184,7 @@ def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
     gaps = {model: plots.last_gaps(records) for model, records in runs.items()}
     plots.seed_values(gap_ax, gaps, styles, lambda gap: signed(gap.estimate, 3))
     gap_ax.axvline(0, color="black", linewidth=0.8)
-    figure.supxlabel(notes(runs, None), fontsize=9)
+    figure.supxlabel(note_on_seeds("Accuracy and gap", runs), fontsize=9)
     return figure
 
 
@@ -216,7 +218,7 @@ def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
     """Seconds of training an epoch; and of a whole run, in minutes if the slowest takes more than 100 s."""
     epoch = times_of(runs, timing, "per epoch", "train_epoch_seconds", "s", 1)
     epochs = {model: len(records[0].history) for model, records in runs.items()}
-    title = f"whole run, {'–'.join(map(str, sorted(set(epochs.values()))))} epochs"
+    title = f"{'–'.join(map(str, sorted(set(epochs.values()))))} epochs at that rate"
     if epoch.values is None:
         return [epoch, epoch._replace(title=title)]
     slowest = max(epochs[model] * max(seconds) for model, seconds in epoch.values.items())
@@ -225,19 +227,23 @@ def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
     return [epoch, Cost(f"{title} ({unit})", values, lambda time: f"{time:,.2f} {unit}", ScalarFormatter())]
 
 
-def notes(runs: Runs, timing: TimingRecord | None) -> str:
-    """How to read accuracies and times, and what the times were measured on, for a figure's foot."""
-    several = f"mean over seeds with its 95% t-interval{from_how_many(runs.values())}, small points the seeds"
-    lines = [f"Accuracy: {several if has_several_seeds(runs) else 'one seed, so no interval'}."]
-    return "\n".join(lines if timing is None else [*lines, note_on_times(timing)])
+def notes(runs: Runs, timing: TimingRecord | None, rounds: str = "") -> str:
+    """How to read accuracies and times, and what the times were measured on, for a figure's foot; `rounds` says how
+    the single rounds are drawn, if they are."""
+    accuracies = note_on_seeds("Accuracy", runs)
+    return accuracies if timing is None else f"{accuracies}\n{note_on_times(timing, rounds)}"
 
 
-def note_on_times(timing: TimingRecord) -> str:
-    on = timing.environment
-    machine = (
-        f"{on['device_name']} ({on['device']}, threads: {on['threads']}), {on['precision']}, PyTorch {on['torch']}"
-    )
-    return textwrap.fill(f"Times: {timing.rounds} rounds, median and quartiles, on {machine}.", NOTE_LETTERS)
+def note_on_seeds(what: str, runs: Runs) -> str:
+    if not has_several_seeds(runs):
+        return f"{what}: one seed, so no interval."
+    interval = f"mean over seeds with its 95% t-interval{from_how_many(runs.values())}"
+    return f"{what}: {interval}, beside it a small point for each seed."
+
+
+def note_on_times(timing: TimingRecord, rounds: str) -> str:
+    times = f"Times: median and quartiles of {timing.rounds} rounds{rounds} on {timed_on(timing)}."
+    return textwrap.fill(times, NOTE_LETTERS)
 
 
 def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> Figure:
@@ -247,8 +253,8 @@ def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> F
     plots.forest(ax, rows, margin)
     look = {"color": plots.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
-    if any(len(row.seeds) > 1 for row in rows):
-        several = from_how_many([row.seeds for row in rows])
+    if any(len(row.of_seeds) > 1 for row in rows):
+        several = from_how_many([row.of_seeds for row in rows])
         handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval{several}")
         handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])

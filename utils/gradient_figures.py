@@ -15,6 +15,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
 
 from utils.canvas import LineStyle, Styles, empty_panel, legend_below, new_figure, seed_count
 from utils.flow import QUANTILES, on_main_path
@@ -25,8 +26,8 @@ MEDIAN = QUANTILES.index(0.5)
 DEPTH = "depth (layer from the input)"
 ALL_ZERO = "gradients of exactly zero: nothing to draw"
 ZERO_COLOR = "#cccccc"
-SEEDS_NOTE = "Lines: geometric mean over seeds, points: each seed"
-BARS_NOTE = f", bars: the mean's 95% t-interval, from {FEWEST_SEEDS} seeds up"
+SEEDS_NOTE = "Lines: geometric mean over seeds, small points: each seed"
+BARS_NOTE = f", bars: 95% t-interval, from {FEWEST_SEEDS} seeds up"
 # share of the model's colour in white, marker, line
 EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
 LEGEND_COLOR = "#333333"
@@ -169,10 +170,11 @@ def epochs_in_words(record: RunRecord) -> str:
 
 
 def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
-    """One model's norms against depth: for each shown epoch the geometric mean as a line, each seed as a point.
+    """One model's norms against depth: for each shown epoch the geometric mean over seeds as a line.
 
-    From 3 seeds up with the mean's 95% t-interval, taken of log norms; of 2 it would hide everything else.
+    With the mean's 95% t-interval of log norms as a bar from 3 seeds up, beside it a small point a seed.
     """
+    beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
     each_seed = main_path(records, "flow_epoch_norms")  # (n, epochs, L)
     depths = np.arange(each_seed.shape[2]) + 1
     ax.set_xlabel(DEPTH)
@@ -181,11 +183,14 @@ def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -
     for label, epoch in shown_epochs(records[0]).items():
         ink, marker, line = EPOCH_LOOKS[label]
         color, norms = tinted(style.color, ink), each_seed[:, epoch - 1]
-        ax.plot(depths, geometric_mean(norms), linestyle=line, color=color, label=label)
-        ax.plot(np.broadcast_to(depths, norms.shape).T, norms.T, marker, color=color, markersize=3.5)
-        if len(records) >= FEWEST_SEEDS:
-            intervals = [mean_interval(np.log(seeds)) for seeds in norms.T]
-            ax.vlines(depths, *np.exp([(i.low, i.high) for i in intervals]).T, color=color, linewidth=1)
+        means = geometric_mean(norms)
+        ax.plot(depths, means, marker, linestyle=line, color=color, markersize=4, label=label)
+        if len(records) > 1:
+            places = np.broadcast_to(depths, norms.shape)
+            ax.plot(places.T, norms.T, "o", color=color, markersize=2, markeredgewidth=0, transform=beside)
+            intervals = [mean_interval(np.log(of_seeds)) for of_seeds in norms.T]
+            low, high = np.exp([(interval.low, interval.high) for interval in intervals]).T
+            ax.errorbar(depths, means, [means - low, high - means], fmt="none", color=color, linewidth=1, capsize=3)
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median_low
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.transforms import offset_copy
 from utils.canvas import LineStyle, Styles, seed_count, signed
 from utils.results import RunRecord, Runs, onset_epochs
 from utils.stats import Interval, mean_interval
+from utils.words import plural, with_bounds
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
@@ -80,12 +82,12 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
 
 
 def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """A line at the median of the epochs from which seeds overfit, if any do."""
+    """A line at the median of the epochs from which seeds overfit, if most of them do."""
     epochs = onset_epochs(records)
-    if epochs:
+    if 2 * len(epochs) > len(records):
         count = f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
         label = f"overfitting onset{count}"
-        ax.axvline(np.median(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label=label)
+        ax.axvline(median_low(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label=label)
     return ax
 
 
@@ -206,11 +208,11 @@ def accuracy_against(
 
 
 class Difference(NamedTuple):
-    """A planned difference for `forest`: `interval` over seeds and each seed's value, all fractions; a verdict."""
+    """A planned difference for `forest`: its `interval`, its value `of_seeds`, all fractions; a verdict."""
 
     label: str  # such as "B − A"
     interval: Interval
-    seeds: Sequence[float]
+    of_seeds: Sequence[float]
     verdict: str
 
 
@@ -223,8 +225,8 @@ def forest(ax: Axes, rows: Sequence[Difference], margin: float) -> Axes:
     for height, row in enumerate(rows):
         estimate = 100 * row.interval.estimate
         bars = 100 * np.array(half_widths(row.interval))
-        if len(row.seeds) > 1:
-            small_points(ax, 100 * np.asarray(row.seeds), height + 0.25, POINT_COLOR)
+        if len(row.of_seeds) > 1:
+            small_points(ax, 100 * np.asarray(row.of_seeds), height + 0.25, POINT_COLOR)
         ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
         ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
     ax.xaxis.set_major_locator(MaxNLocator(6))
@@ -235,8 +237,5 @@ def forest(ax: Axes, rows: Sequence[Difference], margin: float) -> Axes:
 
 def difference_in_words(row: Difference) -> str:
     """Two lines: the difference with its interval, if it has one, and the number of seeds with the verdict."""
-    estimate, low, high = (
-        signed(100 * value, 2) for value in (row.interval.estimate, row.interval.low, row.interval.high)
-    )
-    bounds = "" if np.isnan(row.interval.low) else f" ({low} to {high})"
-    return f"{estimate}{bounds}\n{seed_count([row.interval.n])}: {row.verdict}"
+    difference = with_bounds(row.interval, lambda fraction: signed(100 * fraction, 2))
+    return f"{difference}\n{plural(row.interval.n, 'seed')}: {row.verdict}"

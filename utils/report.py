@@ -1,5 +1,6 @@
 """Results in words: the sentences, and how they stand among tables and pictures. Never loads torch."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from utils.claims import Evidence, examined
@@ -10,7 +11,7 @@ from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.stats import FEWEST_SEEDS
 from utils.tables import (
     ablation_table,
-    accuracy_interval,
+    accuracy_over_seeds,
     confused_pairs_table,
     confusion_change_table,
     main_table,
@@ -30,7 +31,16 @@ from utils.verdicts import (
     stability_verdicts,
     time_sentence,
 )
-from utils.words import bullets, diverged_in_words, lost_runs_in_words, percent, plain, plural, points, table
+from utils.words import (
+    bullets,
+    lost_runs_in_words,
+    percent,
+    plain,
+    plural,
+    points,
+    runs_in_words,
+    table,
+)
 
 NOTHING_YET = "No finished run of the current recipes yet."
 
@@ -107,12 +117,21 @@ def _what_was_run(runs: Runs) -> str:
     seeds = sorted({record.seed for records in runs.values() for record in records})
     optimizer = {"adam": "Adam", "sgd": "SGD"}[config["optimizer"]]
     momentum = f", momentum {config['momentum']:g}" if "momentum" in config else ""
-    machines = dict.fromkeys(_machine(record) for records in runs.values() for record in records)
     return (
         f"{first.data_name}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
-        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on {' and on '.join(machines)}."
+        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on {_machines(runs)}."
     )
+
+
+def _machines(runs: Runs) -> str:
+    """Where the runs were trained: the machine of most of them first, of the others which runs those are."""
+    seeds_of = defaultdict(lambda: defaultdict(list))  # machine, model
+    for model, records in runs.items():
+        for record in records:
+            seeds_of[_machine(record)][model].append(record.seed)
+    most, *others = sorted(seeds_of, key=lambda machine: sum(map(len, seeds_of[machine].values())), reverse=True)
+    return "; ".join([most, *(f"{runs_in_words(seeds_of[machine])} on {machine}" for machine in others)])
 
 
 def _machine(record: RunRecord) -> str:
@@ -134,15 +153,14 @@ def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str
             "from which epoch a model tends to overfit, or which trains more steadily. More (`--num-seeds 6`) can."
         )
     if diverged:
-        text += f" Not counted: {diverged_in_words(diverged)}."
+        text += f" Not counted: {runs_in_words(diverged, ' diverged')}."
     return text.strip()
 
 
 def conclusions(runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task) -> str:
     """What a command ends with: each model's accuracy with its interval over seeds, and the sentences on training."""
     accuracies = [
-        f"  {model:<28} {percent(accuracy_interval([r.test_correct for r in records], records[0].test_total))}, "
-        f"{plural(len(records), 'seed')}"
+        f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
         for model, records in runs.items()
     ]
     sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(runs, diverged, timing, task).items()]
@@ -230,8 +248,9 @@ def _claims(claims: Sequence[str], evidence: Evidence) -> str:
     if not claims:
         return ""
     header = ["the original report's claim", "ours", "by these numbers", "and this rule"]
-    return "Its claims, re-examined (confirmed, refuted, or not decided):\n\n" + table(
-        header, examined(claims, evidence)
+    return (
+        "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
+        f"them is; what is said of times holds for this machine.\n\n{table(header, examined(claims, evidence))}"
     )
 
 

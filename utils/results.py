@@ -113,9 +113,15 @@ def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
     return [onset.epoch for onset in (record.onset for record in records) if onset.epoch is not None]
 
 
+def paired(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[tuple[RunRecord, RunRecord]]:
+    """A run of each for every seed that both have, in the order of seeds."""
+    of_a, of_b = ({record.seed: record for record in records} for records in (a, b))
+    return [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]
+
+
 def share_a_seed(runs: Runs, a: str, b: str) -> bool:
     """Whether both models have a run of the same seed, so that they can be compared."""
-    return bool({record.seed for record in runs.get(a, ())} & {record.seed for record in runs.get(b, ())})
+    return bool(paired(runs.get(a, ()), runs.get(b, ())))
 
 
 def to_json(values) -> bytes:

@@ -28,10 +28,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Onset:
-    """The epoch from which a run overfits, None if it doesn't or can't be said, and `reason` in words for both.
+    """The epoch from which a run overfits, None if it doesn't or isn't decided, and `reason` in words for both.
 
-    `decided` is False if it can't be said: too few epochs, a loss that isn't finite, or a rise that is no more than
-    noise, of which `numbers` tell.
+    `decided` is False with too few epochs, a loss that isn't finite, or a rise that noise could explain, of which
+    `numbers` tell.
     """
 
     epoch: int | None
@@ -129,7 +129,7 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_falls:
         return Onset(best + 1, f"overfits from epoch {best + 1}")
     if rise > 0.01 * smoothed[best] and fit_falls:
-        reason, numbers = f"none within {epochs} epochs that can be told from noise", ""
+        reason, numbers = "a rise that noise could explain", ""
         if smoothed[best] > 0:
             by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
             numbers = f" (the last 3 epochs lie at least {by:.1%} above the lowest; 3 sigma of noise are {noise:.1%})"

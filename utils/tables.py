@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from utils.comparisons import paired_comparison
 from utils.confusion import confusion_change, largest_cells, most_confused, off_diagonal
 from utils.experiment import Task, differences, variants
-from utils.results import RunRecord, Runs, TimingRecord
+from utils.results import RunRecord, Runs, TimingRecord, paired
 from utils.stats import (
     FEWEST_SEEDS,
     Interval,
@@ -19,7 +20,7 @@ from utils.stats import (
     roughness,
 )
 from utils.verdicts import FEWEST_ROUNDS, overfitting_in_short
-from utils.words import epochs_in_words, percent, plural, points, ratio_in_words, setting, table
+from utils.words import epochs_in_words, percent, plural, points, ratio_in_words, setting, table, with_bounds
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
 PAIRS_SHOWN = 5  # of confused classes
@@ -30,8 +31,7 @@ def main_table(runs: Runs, timing: TimingRecord | None) -> str:
     header += ["training, s per epoch", "inference, ms per batch"] if timing else []
     rows = []
     for model, records in runs.items():
-        final = accuracy_interval([r.test_correct for r in records], records[0].test_total)
-        best = accuracy_interval([r.best_test_correct for r in records], records[0].test_total)
+        final, best = accuracy_over_seeds(records), accuracy_over_seeds(records, "best_")
         row = [model, percent(final), percent(best), f"{records[0].parameters:,}"]
         row.append(f"{records[0].flops_per_image / 1e6:,.2f}")
         if timing:
@@ -66,7 +66,10 @@ def training_table(runs: Runs) -> str:
                 "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}",
             ]
         )
-    return table(header, rows)
+    if max(map(len, runs.values())) == 1:
+        return table(header, rows)
+    notes = "Over seeds: mean losses; of epochs the lower median, lowest to highest; the geometric mean of roughness."
+    return f"{table(header, rows)}\n\n{notes}"
 
 
 def plateau_in_words(epochs: Sequence[int], seeds: int) -> str:
@@ -97,9 +100,10 @@ def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
             ]
         )
     notes = (
-        f"On this machine, in this session ({timed_on(timing)}): medians over {timing.rounds} shuffled rounds with "
-        "nothing else running, quartiles or 95% intervals in brackets. Training time excludes loading the data into "
-        "memory and evaluation."
+        f"On this machine, in this session ({timed_on(timing)}): {timing.rounds} shuffled rounds with nothing else "
+        "running. Times are medians, quartiles in brackets; an epoch is the median step times its number of steps, "
+        "without evaluation and loading the data into memory. Ratios of two models are geometric means over rounds, "
+        "95% intervals in brackets."
     )
     if timing.rounds < FEWEST_ROUNDS:
         notes += " So few rounds of a call each show that the pass works, and no more."
@@ -131,9 +135,8 @@ def original_table(runs: Runs, original: Mapping[str, dict]) -> str:
     for model, records in runs.items():
         if model in original:
             figures, claim = original[model], original[model]["claims"].get("overfitting_from_epoch")
-            ours = accuracy_interval([r.test_correct for r in records], records[0].test_total)
             claimed = f"from epoch {claim}" if claim else "none"
-            row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(ours), claimed]
+            row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(accuracy_over_seeds(records)), claimed]
             rows.append([*row, overfitting_in_short(records)])
     header = [
         "model",
@@ -156,7 +159,7 @@ def confused_pairs_table(runs: Runs) -> str:
     rows = []
     for model, records in runs.items():
         pairs = most_confused(records, PAIRS_SHOWN)
-        cells = [f"{true} → {predicted} {share:.1%}" for true, predicted, share in pairs]
+        cells = [f"{true} → {predicted} ({share:.1%})" for true, predicted, share in pairs]
         rows.append([f"{model} ({plural(len(records), 'seed')})", *cells, *[""] * (PAIRS_SHOWN - len(cells))])
     title = "The most confused pairs, true class → predicted class, percent of the true class's test images"
     return f"{title}:\n\n{table(header, rows)}"
@@ -165,14 +168,14 @@ def confused_pairs_table(runs: Runs) -> str:
 def confusion_change_table(runs: Runs, a: str, b: str) -> str:
     """The confusions whose shares differ most between `a` and `b`: such as what regularisation mends."""
     change, names = confusion_change(runs[a], runs[b]), runs[a][0].class_names
-    points_of_cells = off_diagonal(change.mean)
+    changed = off_diagonal(change.mean)
     rows = []
-    for row, column in largest_cells(np.abs(points_of_cells), PAIRS_SHOWN):
+    for row, column in largest_cells(np.abs(changed), PAIRS_SHOWN):
         interval = "covers 0 or is undefined" if change.unsure[row, column] else "excludes 0"
         if change.n < FEWEST_SEEDS:
             interval = f"none ({plural(change.n, 'seed')})"
         pair = f"{names[row]} → {names[column]}"
-        rows.append([pair, f"{100 * points_of_cells[row, column]:+z.1f}", interval])
+        rows.append([pair, f"{100 * changed[row, column]:+z.1f}", interval])
     title = f"Confusions that differ most, {b} minus {a}, points of the true class's test images"
     return f"{title}:\n\n{table(['true → predicted', 'points', 'unadjusted 95% interval'], rows)}"
 
@@ -180,20 +183,19 @@ def confusion_change_table(runs: Runs, a: str, b: str) -> str:
 def ablation_table(runs: Runs, task: Task) -> str:
     """Each variant's accuracy, and its difference from the plain model paired by seed, beside what sets it apart."""
     experiments = {experiment.name: experiment for experiment in (*task.experiments, *task.ablation)}
-    plain = variants(task.contrasts)[0]
-    header = ["model", f"differs from {plain} in", "test accuracy", f"minus {plain}, points (same seeds)"]
+    reference = variants(task.contrasts)[0]
+    header = ["model", f"differs from {reference} in", "test accuracy", f"minus {reference}, points (same seeds)"]
     header += ["fit loss", "gap: validation − fit loss", "overfitting"]
     rows = []
     for model, records in runs.items():
-        found = differences(experiments[plain], experiments[model])
-        accuracy = accuracy_interval([r.test_correct for r in records], records[0].test_total)
+        found = differences(experiments[reference], experiments[model])
         last = {part: np.mean([r.curve(f"{part}_loss")[-1] for r in records]) for part in ("fit", "val")}
         rows.append(
             [
                 f"{model} ({plural(len(records), 'seed')})",
                 ", ".join(setting(field, values[1]) for field, values in found.items()) or "nothing",
-                percent(accuracy),
-                "" if model == plain else _paired_difference(runs.get(plain, ()), records),
+                percent(accuracy_over_seeds(records)),
+                "" if model == reference else _paired_difference(runs.get(reference, ()), records),
                 f"{last['fit']:.3f}",
                 f"{last['val'] - last['fit']:.3f}",
                 overfitting_in_short(records),
@@ -204,15 +206,13 @@ def ablation_table(runs: Runs, task: Task) -> str:
 
 def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
     """Test accuracy of `b` minus `a` over the seeds of both, in points, with its 95% t-interval where there is one, and
-    the number of seeds where `b` has more."""
-    correct = [{record.seed: record.test_correct for record in records} for records in (a, b)]
-    seeds = sorted(correct[0].keys() & correct[1].keys())
-    if not seeds:
+    the number of seeds where one of them has more."""
+    correct = [(of_a.test_correct, of_b.test_correct) for of_a, of_b in paired(a, b)]
+    if not correct:
         return "no common seed"
-    interval = accuracy_interval([correct[1][seed] - correct[0][seed] for seed in seeds], b[0].test_total)
-    bounds = "" if np.isnan(interval.low) else f" ({points(interval.low)} to {points(interval.high)})"
-    n = f", {plural(len(seeds), 'seed')}" if len(seeds) < len(b) else ""
-    return f"{points(interval.estimate)}{bounds}{n}"
+    difference = paired_comparison(*zip(*correct, strict=True), b[0].test_total, m=1).difference
+    n = f", {plural(len(correct), 'seed')}" if len(correct) < max(len(a), len(b)) else ""
+    return with_bounds(difference, points) + n
 
 
 def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
@@ -242,10 +242,12 @@ def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
     return f"{'no' if inside else '**yes**'}: one more run is expected at {bounds} ({n})"
 
 
-def accuracy_interval(correct: Sequence[int], total: int) -> Interval:
-    """Mean accuracy over seeds and its interval, from counts of right predictions; fractions."""
-    interval = mean_interval(correct)
-    return replace(interval, estimate=interval.estimate / total, low=interval.low / total, high=interval.high / total)
+def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:
+    """Mean test accuracy and its interval, fractions, from the integer counts; `weights` is "best_" for those of the
+    epoch with the lowest validation loss."""
+    correct = mean_interval([getattr(record, f"{weights}test_correct") for record in records])
+    total = records[0].test_total
+    return replace(correct, estimate=correct.estimate / total, low=correct.low / total, high=correct.high / total)
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:

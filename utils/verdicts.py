@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median_low
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from utils.comparisons import (
 )
 from utils.experiment import Contrast
 from utils.flow import DepthVerdict
-from utils.results import RunRecord, Runs, TimingRecord, onset_epochs
+from utils.results import RunRecord, Runs, TimingRecord, onset_epochs, paired
 from utils.stats import FEWEST_SEEDS, Interval, ratio_interval, roughness
 from utils.words import (
     epochs_in_words,
@@ -102,17 +103,16 @@ def judge(
     """
     m, pairs = len(contrasts), []
     for contrast in contrasts:
-        values = [{r.seed: measure(r) for r in runs.get(name, ())} for name in (contrast.a, contrast.b)]
-        seeds = tuple(
-            sorted(s for s in values[0].keys() & values[1].keys() if np.isfinite([v[s] for v in values]).all())
-        )
-        if seeds:
-            pairs.append((contrast, seeds, *([v[s] for s in seeds] for v in values)))
+        both = paired(runs.get(contrast.a, ()), runs.get(contrast.b, ()))
+        measured = [(a.seed, measure(a), measure(b)) for a, b in both]
+        defined = [row for row in measured if np.isfinite(row).all()]
+        if defined:
+            pairs.append((contrast, *zip(*defined, strict=True)))
     compared = [paired_comparison(a, b, total, m) for *_, a, b in pairs]
     adjusted = holm([comparison.p for comparison in compared], m)
     return [
         Verdict(
-            word=_word(len(seeds), comparison, p, within := bool(equivalent(comparison.interval90, margin))),
+            word=_word(len(seeds), comparison, p, within := equivalent(comparison.interval90, margin)),
             a=contrast.a,
             b=contrast.b,
             seeds=seeds,
@@ -221,14 +221,13 @@ def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
 
 def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
     """What the test images say of the seeds that both models have: new images, and for one seed the two checkpoints."""
-    by_seed = [{r.seed: r for r in runs[name]} for name in (contrast.a, contrast.b)]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    correct = [np.array([_correct(records[seed]) for seed in seeds]) for records in by_seed]
-    interval = over_images(*correct)
+    pairs = paired(runs[contrast.a], runs[contrast.b])
+    correct_a, correct_b = (np.array([_correct(record) for record in records]) for records in zip(*pairs, strict=True))
+    interval = over_images(correct_a, correct_b)
     text = f"{contrast.b} minus {contrast.a} over test images: {points_with_bounds(interval)}"
-    if len(seeds) > 1:
+    if len(pairs) > 1:
         return text
-    p = mcnemar(correct[0][0], correct[1][0])
+    p = mcnemar(correct_a[0], correct_b[0])
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
 
 
@@ -239,17 +238,20 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
     """The sentence on overfitting without the numbers of a rise that noise hides."""
-    epochs, seeds = onset_epochs(records), plural(len(records), "seed")
-    undecided = sum(not record.onset.decided for record in records)
-    left = f"; of {undecided} it can't be said" if undecided else ""
-    if 2 * len(epochs) > len(records) >= FEWEST_SEEDS:
+    epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
+    undecided = [record.onset.reason for record in records if not record.onset.decided]
+    left = f"; not decided in {len(undecided)}" if undecided else ""
+    if 2 * len(epochs) > n >= FEWEST_SEEDS:
         spread = f", {min(epochs)} to {max(epochs)}"
-        return f"overfits from epoch {np.median(epochs):g} ({len(epochs)} of {seeds}{spread}){left}"
+        return f"overfits from epoch {median_low(epochs)} ({len(epochs)} of {seeds}{spread}){left}"
     if epochs:
         return f"an onset in {len(epochs)} of {seeds} (epoch {epochs_in_words(epochs)}){left}"
-    if 0 < undecided < len(records):
-        return f"no onset in {len(records) - undecided} of {seeds}{left}"
-    return records[0].onset.reason
+    any_seed = f" in any of {seeds}" if n > 1 else ""
+    if len(undecided) == n:
+        return f"not decided{any_seed}, {'; '.join(dict.fromkeys(undecided))}"
+    if undecided:
+        return f"no onset in {n - len(undecided)} of {seeds}{left}"
+    return f"{records[0].onset.reason}{any_seed}"
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:

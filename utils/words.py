@@ -1,22 +1,28 @@
 """Numbers in words, and Markdown. Never loads torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median_low
 
 import numpy as np
 
 from utils.stats import Interval
 
 
+def with_bounds(interval: Interval, in_words: Callable[[float], str]) -> str:
+    """The estimate, and in brackets the bounds where there are any."""
+    text = in_words(interval.estimate)
+    return text if np.isnan(interval.low) else f"{text} ({in_words(interval.low)} to {in_words(interval.high)})"
+
+
 def percent(interval: Interval) -> str:
     """Such as "98.12%", or "98.12% (97.99% to 98.25%)" where there is an interval."""
-    text = f"{interval.estimate:.2%}"
-    return text if np.isnan(interval.low) else f"{text} ({interval.low:.2%} to {interval.high:.2%})"
+    return with_bounds(interval, "{:.2%}".format)
 
 
 def epochs_in_words(epochs: Sequence[int]) -> str:
-    """The median, and the range where there is one: "9", or "9, 8 to 10"."""
-    median, low, high = np.median(epochs), min(epochs), max(epochs)
-    return f"{median:g}" if low == high else f"{median:g}, {low} to {high}"
+    """The median, of an even number the lower, and the range where there is one: "9", or "9, 8 to 10"."""
+    median, low, high = median_low(epochs), min(epochs), max(epochs)
+    return str(median) if low == high else f"{median}, {low} to {high}"
 
 
 def setting(field: str, value) -> str:
@@ -26,7 +32,9 @@ def setting(field: str, value) -> str:
 
 
 def plain(value) -> str:
-    """A setting's value, such as 0 for 0.0."""
+    """A setting's value, such as 0 for 0.0; of a switch "on" or "off"."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -45,18 +53,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def diverged_in_words(diverged: Mapping[str, Sequence[int]]) -> str:
-    """Such as "FCN diverged with seeds 1, 2", of {model: seeds}."""
+def runs_in_words(seeds_of: Mapping[str, Sequence[int]], what: str = "") -> str:
+    """Such as "FCN with seeds 1, 2 and CNN with seed 0", of {model: seeds}; `what` follows each model's name."""
     return " and ".join(
-        f"{model} diverged with {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
-        for model, seeds in diverged.items()
+        f"{model}{what} with {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        for model, seeds in seeds_of.items()
     )
 
 
 def lost_runs_in_words(diverged: Mapping[str, Sequence[int]], *models: str) -> str:
     """Which runs a statement about `models` had to do without, to be appended to it."""
     lost = {model: diverged[model] for model in models if model in diverged}
-    return f"; not counted: {diverged_in_words(lost)}" if lost else ""
+    return f"; not counted: {runs_in_words(lost, ' diverged')}" if lost else ""
 
 
 def points(fraction: float, digits: int = 2) -> str:
@@ -71,14 +79,13 @@ def points_with_bounds(interval: Interval) -> str:
 
 
 def three_digits(ratio: float) -> str:
-    """Such as "0.0581", "1.02" or "31.5"."""
-    return f"{ratio:#.3g}".rstrip(".")
+    """Such as "0.0581", "1.02", "31.5" or "1,234"."""
+    return f"{ratio:#.3g}".rstrip(".") if ratio < 999.5 else f"{ratio:,.0f}"
 
 
 def ratio_in_words(ratio: Interval) -> str:
     """Such as "0.352 (0.320 to 0.381)"; the estimate alone where there is no interval."""
-    bounds = "" if np.isnan(ratio.low) else f" ({three_digits(ratio.low)} to {three_digits(ratio.high)})"
-    return three_digits(ratio.estimate) + bounds
+    return with_bounds(ratio, three_digits)
 
 
 def share_of_time(ratio: Interval, other: str) -> str:
@@ -89,4 +96,6 @@ def share_of_time(ratio: Interval, other: str) -> str:
 def p_in_words(p: float | None) -> str:
     if p is None:
         return "p undefined"
+    if 0.05 < p < 0.0505:  # a rounded 0.050 would look significant
+        return "p > 0.05"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
