@@ -68,7 +68,7 @@ def training_table(runs: Runs) -> str:
         )
     if max(map(len, runs.values())) == 1:
         return table(header, rows)
-    notes = "Over seeds: mean losses; of epochs the lower median, lowest to highest; the geometric mean of roughness."
+    notes = "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean."
     return f"{table(header, rows)}\n\n{notes}"
 
 
