@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import make_record, make_timing, wavy_record
+from scipy import stats
 
 from models import FCN
 from utils.claims import RULES
@@ -183,6 +184,23 @@ def test_mcnemar_is_told_for_a_single_seed_only():
     runs = {m: [make_record(m, s, accuracy=a, test_total=500) for s in range(2)] for m, a in (("A", 0.9), ("B", 0.95))}
     assert "McNemar" not in secondary_sentence(runs, AB[0])
     assert "McNemar" in secondary_sentence({m: records[:1] for m, records in runs.items()}, AB[0])
+
+
+def test_over_test_images_is_b_minus_a_over_the_seeds_of_both():
+    """Seed 9 of A, which B lacks, must not count; image by image against scipy."""
+    runs = {"A": [make_record("A", s, accuracy=0.8, test_total=500) for s in (9, 2, 0)]}
+    runs["B"] = [make_record("B", s, accuracy=0.95, test_total=500) for s in (0, 2, 5)]
+    right = {
+        name: np.mean(
+            [r.arrays["test_predictions"] == r.arrays["test_labels"] for r in records if r.seed in (0, 2)], axis=0
+        )
+        for name, records in runs.items()
+    }
+    change = 100 * (right["B"] - right["A"])
+    low, high = stats.t.interval(0.95, 499, change.mean(), stats.sem(change))
+    assert secondary_sentence(runs, AB[0]) == (
+        f"B minus A over test images: {change.mean():.2f} points ({low:.2f} to {high:.2f})"
+    )
 
 
 @settings(deadline=None, max_examples=200)
