@@ -17,7 +17,7 @@ from utils.readme import block_of, update_block
 from utils.record_folder import read_runs
 from utils.report import results_text
 from utils.results import write_record
-from utils.stats import Interval
+from utils.stats import Interval, mean_interval
 from utils.verdicts import overfitting_sentence
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
@@ -210,6 +210,18 @@ def test_overfitting_of_k_of_n_seeds():
     told = overfitting_sentence([rising(4), rising(5), hidden])
     assert told == "overfits from epoch 4 (2 of 3 seeds, 4 to 5); not decided in 1"
     assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})
+
+
+def test_a_table_and_a_picture_round_a_mean_alike():
+    """Counts with a mean of 8230.5 of 10,000: 82.30% and 82.31% are both near."""
+    counts = (8201, 8260)
+    runs = {
+        "FCN": [
+            dataclasses.replace(make_record(seed=s), test_correct=c, test_total=10_000) for s, c in enumerate(counts)
+        ]
+    }
+    told = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
+    assert plots.accuracy_in_words(mean_interval(plots.final_accuracies(runs["FCN"]))) == told
 
 
 # Machines

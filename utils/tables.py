@@ -1,7 +1,6 @@
 """The tables of a task's results, in Markdown. Never loads torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -243,11 +242,9 @@ def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
 
 
 def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:
-    """Mean test accuracy and its interval, fractions, from the integer counts; `weights` is "best_" for those of the
-    epoch with the lowest validation loss."""
-    correct = mean_interval([getattr(record, f"{weights}test_correct") for record in records])
-    total = records[0].test_total
-    return replace(correct, estimate=correct.estimate / total, low=correct.low / total, high=correct.high / total)
+    """Mean test accuracy and its interval, fractions; `weights` is "best_" for those of the epoch with the lowest
+    validation loss."""
+    return mean_interval([getattr(record, f"{weights}test_correct") / record.test_total for record in records])
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:
