@@ -18,7 +18,8 @@ from scipy import stats
 
 from utils import figures
 from utils.canvas import STYLE, model_styles, signed
-from utils.plots import Difference, final_accuracies
+from utils.plots import Difference
+from utils.results import accuracies_of
 from utils.stats import Interval, mean_interval
 
 
@@ -39,7 +40,7 @@ def drawn(monkeypatch, runs, timing, declared=None, **options) -> dict[str, Figu
 def planned(runs, *pairs, verdict="not distinguished") -> list[Difference]:
     rows = []
     for a, b in pairs:
-        seeds = final_accuracies(runs[b]) - final_accuracies(runs[a])
+        seeds = accuracies_of(runs[b]) - accuracies_of(runs[a])
         rows.append(Difference(f"{b} − {a}", mean_interval(seeds), seeds, verdict))
     return rows
 
@@ -98,9 +99,7 @@ def test_models_with_fewer_seeds_say_so_and_have_no_bar():
     runs = alike | {model: alike[model][:2] for model in models[2:]}
     figure = figures.comparison(runs, make_timing(models), styles)
     text = text_of(figure)
-    assert (
-        "95% t-interval from 3 seeds up" in text and f"{np.mean(final_accuracies(runs[models[2]])):.2%}, n = 2" in text
-    )
+    assert "95% t-interval from 3 seeds up" in text and f"{np.mean(accuracies_of(runs[models[2]])):.2%}, n = 2" in text
     assert text.count("±") == text.count("%, n = 3") == 2
     assert_nothing_overlaps("comparison", figure)
     text = text_of(figures.comparison(alike, None, styles))

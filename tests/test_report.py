@@ -16,7 +16,7 @@ from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.readme import block_of, update_block
 from utils.record_folder import read_runs
 from utils.report import results_text
-from utils.results import write_record
+from utils.results import accuracies_of, write_record
 from utils.stats import Interval, mean_interval
 from utils.verdicts import overfitting_sentence
 
@@ -221,7 +221,7 @@ def test_a_table_and_a_picture_round_a_mean_alike():
         ]
     }
     told = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
-    assert plots.accuracy_in_words(mean_interval(plots.final_accuracies(runs["FCN"]))) == told
+    assert plots.accuracy_in_words(mean_interval(accuracies_of(runs["FCN"]))) == told
 
 
 # Machines

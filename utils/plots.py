@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 
 from utils.canvas import LineStyle, Styles, seed_count, signed
-from utils.results import RunRecord, Runs, onset_epochs
+from utils.results import RunRecord, Runs, accuracies_of, onset_epochs
 from utils.stats import Interval, mean_interval
 from utils.words import plural, with_bounds
 
@@ -19,11 +19,6 @@ TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
 POINT_COLOR = "#0072B2"  # where no model has a colour of its own
 LABEL_LETTERS = 30  # a line of a row's name
-
-
-def final_accuracies(records: Sequence[RunRecord]) -> np.ndarray:
-    """Test accuracy of each seed with its final weights, shape (n,), from the integer counts."""
-    return np.array([record.test_correct / record.test_total for record in records])
 
 
 def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
@@ -135,7 +130,7 @@ def accuracy_in_words(interval: Interval) -> str:
 
 def accuracy_limits(runs: Runs) -> tuple[float, float]:
     """An axis zoomed to all seeds and intervals, at least 0.4 points wide and never far beyond 100%."""
-    accuracies = [final_accuracies(records) for records in runs.values()]
+    accuracies = [accuracies_of(records) for records in runs.values()]
     intervals = [mean_interval(values) for values in accuracies]
     values = np.concatenate([*accuracies, [bound for i in intervals for bound in (i.low, i.high)]])
     low, high = np.nanmin(values), min(np.nanmax(values), 1.0)
@@ -150,7 +145,7 @@ def half_widths(interval: Interval) -> list[list[float]]:
 
 def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
     """Test accuracy of each seed in a row for each model."""
-    accuracies = {model: final_accuracies(records) for model, records in runs.items()}
+    accuracies = {model: accuracies_of(records) for model, records in runs.items()}
     alike = len(set(map(len, accuracies.values()))) == 1  # then the title says how many
     seed_values(ax, accuracies, styles, lambda i: accuracy_in_words(i) + ("" if alike else f", n = {i.n}"))
     ax.set_xlim(accuracy_limits(runs))
@@ -190,7 +185,7 @@ def accuracy_against(
     """
     beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
     for model, records in runs.items():
-        style, accuracies = styles[model], final_accuracies(records)
+        style, accuracies = styles[model], accuracies_of(records)
         interval = mean_interval(accuracies)
         lower, median, upper = np.percentile(costs[model], [25, 50, 75])
         spread = [[median - lower], [upper - median]]

@@ -108,6 +108,12 @@ class RunRecord:
 Runs = Mapping[str, Sequence[RunRecord]]  # each model's finished records, in the order of display
 
 
+def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray:
+    """Test accuracy of each seed, shape (n,), from the integer counts; `weights` is "best_" for those of `best_epoch`
+    instead of the final ones."""
+    return np.array([getattr(record, f"{weights}test_correct") / record.test_total for record in records])
+
+
 def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
     """The epochs from which those of the runs overfit that do."""
     return [onset.epoch for onset in (record.onset for record in records) if onset.epoch is not None]

@@ -7,7 +7,7 @@ import numpy as np
 from utils.comparisons import paired_comparison
 from utils.confusion import confusion_change, largest_cells, most_confused, off_diagonal
 from utils.experiment import Task, differences, variants
-from utils.results import RunRecord, Runs, TimingRecord, paired
+from utils.results import RunRecord, Runs, TimingRecord, accuracies_of, paired
 from utils.stats import (
     FEWEST_SEEDS,
     Interval,
@@ -242,9 +242,8 @@ def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
 
 
 def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:
-    """Mean test accuracy and its interval, fractions; `weights` is "best_" for those of the epoch with the lowest
-    validation loss."""
-    return mean_interval([getattr(record, f"{weights}test_correct") / record.test_total for record in records])
+    """Mean test accuracy and its interval, fractions; `weights` as in `accuracies_of`."""
+    return mean_interval(accuracies_of(records, weights))
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:

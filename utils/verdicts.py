@@ -239,7 +239,7 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
     """The sentence on overfitting without the numbers of a rise that noise hides."""
     epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
-    undecided = [record.onset.reason for record in records if not record.onset.decided]
+    undecided = [onset.reason for onset in (record.onset for record in records) if not onset.decided]
     left = f"; not decided in {len(undecided)}" if undecided else ""
     if 2 * len(epochs) > n >= FEWEST_SEEDS:
         spread = f", {min(epochs)} to {max(epochs)}"
