@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def claim(start):
 def verdict(start, runs, timing=None, task=TASK_1_1, diverged=None):
     ((_, word, numbers, _),) = examined([claim(start)], Evidence(runs, timing, task, diverged or {}))
     assert "nan" not in numbers
-    return word.strip("*")
+    return re.match(r"\*\*(.*)\*\*", word)[1]
 
 
 def runs_of(task_1_2=False, seeds=4, **accuracies):
@@ -39,6 +40,17 @@ def runs_of(task_1_2=False, seeds=4, **accuracies):
 def test_every_claim_has_a_rule_and_every_rule_a_claim():
     report = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))
     assert {entry["claim"] for entry in report["claims"]} == set(RULES)
+    told = {"overfitting_from_epoch": "overfitting starts", "accuracy_stagnates_from_epoch": "accuracy stagnates"}
+    for model, run in report["runs"].items():
+        assert run["claims"].keys() <= told.keys() | {"most_stable", "vanishing_gradients"}
+        for start in told.keys() & run["claims"].keys():
+            epoch = run["claims"][start] or "not at all"
+            (text,) = (
+                entry["claim"]
+                for entry in report["claims"]
+                if entry["task"] == run["task"] and entry["claim"].startswith(told[start])
+            )
+            assert f" {epoch} ({model})" in text
 
 
 def test_one_refuted_statement_refutes_and_one_open_leaves_open():
@@ -107,11 +119,32 @@ def test_overfitting_epochs():
     assert told([9, 9, 10], [3, 4, 5], [None, 4, 5, 6]) == "refuted"
     assert told([9, 9], [4, 4], [None] * 2) == "not decided"
     assert told([8, 8, 8], [3, 4, 5], [None] * 3) == "confirmed"  # smoothing may shift it by 1
-    assert told([11, 11, 11], [3, 4, 5], [None] * 3) == "refuted"
+    assert told([11, 11, 11], [3, 4, 5], [None] * 3) == "not decided"  # without spread no interval refutes
+    assert told([11, 11, 12], [3, 4, 5], [None] * 3) == "not decided"  # 9 is within their interval
     assert told([9, 9, 9], [1, 4, 8, 8], [None] * 3) == "not decided"  # one more run might show 4, but most don't
     assert told([9, 9, 9], [2, 7, None], [None] * 3) == "not decided"  # 4 is between them, and near none
     assert told([9, 9, 9], [8, 8, None], [None] * 3) == "not decided"  # two onsets are too few for an interval
     assert told([9, 9, 9], [4, 4, 4], [None] * 3, epochs=9) == "not decided"  # too few epochs refute nothing
+
+
+def test_accuracy_that_stagnates():
+    def told(*plateaus, diverged=None):
+        """Runs whose accuracy rises by a point an epoch up to a plateau; those of the other two are as claimed."""
+        epochs = {"CIFARCNN": [9] * 3, RESIDUAL: [11] * 3, REGULARIZED: plateaus}
+        runs = {
+            model: [
+                with_losses(make_record(model, seed, **CIFAR), val_accuracy=np.minimum(np.arange(1, 16), epoch) / 100)
+                for seed, epoch in enumerate(found)
+            ]
+            for model, found in epochs.items()
+        }
+        return verdict("accuracy stagnates", runs, task=TASK_1_2, diverged=diverged)
+
+    assert told(5, 5, 9) == told(4, 5, 6, 11) == "confirmed"
+    assert told(8, 9, 9) == told(15, 15, 15) == "refuted"  # later, and not within 15 epochs
+    assert told(7, 8, 9) == told(8, 8, 8) == told(5, 15, 15) == told(5, 5) == "not decided"
+    assert told(5, 5, 9, diverged={"CIFARCNN": [7]}) == "not decided"
+    assert verdict("accuracy stagnates", {}, task=TASK_1_2) == "not decided"
 
 
 def test_a_rise_that_noise_hides_neither_confirms_nor_refutes():

@@ -18,7 +18,7 @@ from utils.comparisons import (
     over_images,
     paired_comparison,
 )
-from utils.stats import Interval
+from utils.stats import Interval, mean_interval
 
 A, B, TOTAL = [9871, 9880, 9865, 9890], [9895, 9878, 9899, 9901], 10_000
 
@@ -177,6 +177,8 @@ def test_coverage_and_power_on_counts_of_images(n):
     true = detectable_difference(sd * math.sqrt(2), n, m)
     accuracy = rng.normal([[[0.87]], [[0.87 + true]]], sd, size=(2, count, n)).clip(max=1)
     found = [paired_comparison(a, b, total, m) for a, b in zip(*np.rint(accuracy * total), strict=True)]
+    means = [mean_interval(counts / total) for counts in np.rint(accuracy[0] * total)]
+    assert np.mean([each.low <= 0.87 <= each.high for each in means]) == pytest.approx(0.95, abs=0.02)
     covered = np.mean([each.interval90.low <= true <= each.interval90.high for each in found])
     covered_by_wide = np.mean([each.difference.low <= true <= each.difference.high for each in found])
     assert covered == pytest.approx(0.9, abs=0.03) and covered_by_wide == pytest.approx(1 - 0.05 / m, abs=0.01)

@@ -202,13 +202,22 @@ def test_overfitting_of_k_of_n_seeds():
     assert overfitting_sentence([flat, flat]) == "none within 15 epochs in any of 2 seeds"
     hidden = with_losses(flat, val_loss=rising(9).curve("val_loss") + 0.2 * (-1.0) ** (epochs // 2), fit_loss=fit_loss)
     assert not hidden.onset.decided
-    assert overfitting_sentence([flat, hidden, hidden]) == "no onset in 1 of 3 seeds; not decided in 2"
-    assert overfitting_sentence([rising(9), flat, hidden]) == "an onset in 1 of 3 seeds (epoch 9); not decided in 1"
-    noise = "a rise that noise could explain"
-    assert overfitting_sentence([hidden]) == f"not decided, {noise}{hidden.onset.numbers}"
-    assert overfitting_sentence([hidden, hidden]) == f"not decided in any of 2 seeds, {noise}"
-    told = overfitting_sentence([rising(4), rising(5), hidden])
-    assert told == "overfits from epoch 4 (2 of 3 seeds, 4 to 5); not decided in 1"
+    noisier = with_losses(flat, val_loss=hidden.curve("val_loss") + 0.1 * (-1.0) ** epochs, fit_loss=fit_loss)
+
+    def told(*records):
+        """The sentence, and whether it gives the rises and the noise of those that aren't decided."""
+        rises, noises = (", ".join(f"{x:.1%}" for x in values) for values in zip(
+            *((r.onset.rise, r.onset.noise) for r in records if not r.onset.decided), strict=True))  # fmt: skip
+        ending = f" (the last 3 epochs at least {rises} above the lowest loss; 3 sigma of noise {noises})"
+        sentence = overfitting_sentence(records)
+        return sentence.removesuffix(ending), sentence.endswith(ending)
+
+    assert told(flat, hidden, noisier) == ("no onset in 1 of 3 seeds; not decided in 2", True)
+    assert told(rising(9), flat, hidden) == ("an onset in 1 of 3 seeds (epoch 9); not decided in 1", True)
+    assert told(hidden) == ("not decided, a rise that noise could explain", True)
+    assert told(hidden, noisier) == ("not decided in any of 2 seeds, a rise that noise could explain", True)
+    some_hidden = told(rising(4), rising(5), hidden)
+    assert some_hidden == ("overfits from epoch 4 (2 of 3 seeds, 4 to 5); not decided in 1", True)
     assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})
 
 

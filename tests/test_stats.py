@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import gmean, ttest_1samp
+from scipy.stats import gmean, median_abs_deviation, ttest_1samp
 
 from utils.stats import (
     accuracy_plateau,
@@ -22,7 +22,7 @@ from utils.stats import (
 
 UNEVEN = [0.9912, 0.9931, 0.9904, 0.9957]
 FALLING_FIT = [1 / epoch for epoch in range(1, 31)]
-ORIGINAL = json.loads((Path(__file__).parent / "original_curves.json").read_text())["runs"]
+ORIGINAL = json.loads((Path(__file__).parents[1] / "docs" / "original_report.json").read_text())["runs"]
 
 
 # Intervals
@@ -255,15 +255,16 @@ def test_accuracy_plateau():
     assert accuracy_plateau(rising) == 4
     assert accuracy_plateau([0.70, 0.70, 0.70, 0.60, 0.60, 0.60]) == 1  # a later fall is no better
     assert accuracy_plateau([0.5, 0.6, 0.7, 0.8, 0.9]) is None  # it rose to the end
-    assert accuracy_plateau([0.5, 0.6, 0.7, 0.896, 0.9]) == 4
+    assert accuracy_plateau([0.5, 0.6, 0.7, 0.896, 0.9, 0.9, 0.9]) == 4
+    assert accuracy_plateau([0.5, 0.6, 0.7, 0.896, 0.9, 0.9]) is None  # two later epochs show no plateau
     assert accuracy_plateau([0.7, 0.7, 0.7, 0.9, 0.7, 0.7]) == 1  # one outlier is smoothed away
 
 
 def test_accuracy_plateau_counts_half_a_point_exactly():
     # 25 of 5,000 images are 0.5 points, however the two fractions round.
     for count in range(3000, 4900):
-        assert accuracy_plateau([count / 5000] * 3 + [(count + 25) / 5000] * 3) == 4
-        assert accuracy_plateau([count / 5000] * 3 + [(count + 24) / 5000] * 3) == 1
+        assert accuracy_plateau([count / 5000] * 3 + [(count + 25) / 5000] * 4) == 4
+        assert accuracy_plateau([count / 5000] * 3 + [(count + 24) / 5000] * 4) == 1
 
 
 def test_roughness_by_hand():
@@ -303,4 +304,9 @@ def test_a_rise_that_noise_could_explain_is_told_with_its_numbers():
     rise = smoothed[-3:].min() / smoothed.min() - 1
     assert onset.epoch is None and not onset.decided and rise > 0.01
     assert onset.reason == "a rise that noise could explain"
-    assert onset.numbers.startswith(f" (the last 3 epochs lie at least {rise:.1%} above the lowest; 3 sigma of noise")
+    assert onset.rise == pytest.approx(rise)
+    sigma = 1.4826 * median_abs_deviation(np.diff(val_loss, 2)[1:]) / math.sqrt(6)
+    assert onset.noise == pytest.approx(3 * sigma / smoothed.min()) and onset.noise > rise
+    assert overfitting_onset(val_loss, t) == onset  # whether fit loss fell or not: two of its values say little here
+    calm = overfitting_onset(val_loss - jumps, t)
+    assert calm.decided and calm.reason == "none within 15 epochs" and math.isnan(calm.rise)

@@ -35,7 +35,7 @@ FAMILIES = {
     "task 1.1": [Contrast("A", "B"), Contrast("A", "C"), Contrast("B", "C")],
     "task 1.2": [Contrast("A", "B"), Contrast("B", "C"), Contrast("C", "D")],
 }
-TEMPLATE = make_record("A", test_total=200)
+TEMPLATE = make_record("A", epochs=3, test_total=200)
 
 
 def record(model, seed, correct):
@@ -149,11 +149,23 @@ def test_steadiness_that_is_not_distinguished_says_what_would_have_been_found():
     assert ratio == pytest.approx(np.exp(found), rel=0.01) and ratio > 1
 
 
+def test_steadiness_with_too_few_seeds_or_without_spread():
+    few = {"A": [wavy_record("A", s, 0.3) for s in range(2)], "BB": [wavy_record("BB", s, 0.03) for s in range(2)]}
+    (verdict,) = stability_verdicts(few, [Contrast("A", "BB")])
+    start = r"A and BB, steadiness: too few seeds \(2 seeds in common; roughness of BB over that of A: 0\.\d+\)$"
+    assert re.match(start, stability_sentence(verdict))
+    same = [wavy_record("A", s, 0.3) for s in range(3)]
+    alike = {"A": same, "B": [dataclasses.replace(record, model="B") for record in same]}
+    (verdict,) = stability_verdicts(alike, AB)
+    told = "A and B, steadiness: undefined (3 seeds in common; roughness of B over that of A: 1.00)"
+    assert stability_sentence(verdict) == told
+
+
 def test_steadier_is_the_smaller_roughness_told_as_a_ratio():
     runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.03) for s in range(6)]}
     (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
     sentence = stability_sentence(verdict)
-    ratio = float(re.match(r"BB trains more steadily than A: (0\.\d+) of its roughness", sentence)[1])
+    ratio = float(re.match(r"BB trains more steadily than A: (0\.\d+) times the roughness", sentence)[1])
     assert 0.05 < ratio < 0.2
     (mirrored,) = stability_verdicts(runs, [Contrast("BB", "A")])
     assert stability_sentence(mirrored) == sentence
@@ -233,7 +245,11 @@ def test_any_small_results_give_a_report_without_nan(data, epochs, family):
         record = make_record(model, seed, epochs=epochs, accuracy=accuracy, test_total=40)
         losses = data.draw(st.lists(LOSS, min_size=epochs, max_size=epochs) | st.just([0.5] * epochs))
         history = [e | {"val_loss": x, "fit_loss": x / 2} for e, x in zip(record.history, losses, strict=True)]
-        return dataclasses.replace(record, history=history)
+        ratio = data.draw(st.sampled_from([0.0, 1e-5, 0.5, 1e5, np.inf, np.nan]))  # norms may be 0 or overflow
+        arrays = record.arrays | {"flow_first_epoch_ratio": np.array(ratio)}
+        if data.draw(st.booleans()):
+            arrays["flow_epoch_norms"] = np.zeros_like(arrays["flow_epoch_norms"])
+        return dataclasses.replace(record, history=history, arrays=arrays)
 
     names = ["FCN", "CIFARCNN", "CNNWithResidual", "CNNWithResidual-Regularized"]  # the claims are about these
     models = data.draw(st.sets(st.sampled_from(names), min_size=1))
@@ -257,15 +273,16 @@ def test_models_that_are_alike_are_seldom_called_better(family):
 
     For each number of seeds and spread, and over all of them, where a Holm correction for 2 contrasts would be found.
     """
+    task = Task("tiny", "mnist", [], FAMILIES[family], equivalence_margin=0.005)
     repetitions, rates = 400, []
     for seeds, spread in itertools.product([3, 6, 10], [0.002, 0.004, 0.009]):
         random = np.random.default_rng([seeds, int(1000 * spread)])
         false = 0
         for _ in range(repetitions):
             counts = np.rint(TOTAL * random.normal(0.87, spread, (4, seeds)))
-            runs = runs_of(**dict(zip("ABCD", counts, strict=True)))
-            verdicts = accuracy_verdicts(runs, FAMILIES[family], 0.005)
-            false += any(" is better than " in accuracy_sentence(verdict) for verdict in verdicts)
+            text = conclusions(runs_of(**dict(zip("ABCD", counts, strict=True))), {}, None, task)
+            assert "3 planned contrasts" in text
+            false += " is better than " in text
         rates.append(false / repetitions)
         assert rates[-1] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repetitions)
     assert np.mean(rates) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repetitions / len(rates))

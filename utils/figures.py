@@ -34,7 +34,7 @@ from utils.plots import Difference
 from utils.results import RunRecord, Runs, TimingRecord, share_a_seed
 from utils.stats import FEWEST_SEEDS
 from utils.tables import timed_on
-from utils.verdicts import overfitting_sentence
+from utils.verdicts import overfitting_in_short
 
 NOT_MEASURED = "not measured yet"
 EACH_ROUND = " (small points)"
@@ -98,7 +98,7 @@ def draw_task(
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
     """One model's loss, accuracy and generalisation gap over the epochs, the overfitting onset where there is one."""
     title = f"{records[0].model} on {records[0].data_name}: learning curves, {seed_count([len(records)])}"
-    overfitting = textwrap.fill(f"Overfitting: {overfitting_sentence(records)}", TITLE_LETTERS)
+    overfitting = textwrap.fill(f"Overfitting: {overfitting_in_short(records)}", TITLE_LETTERS)
     figure = new_figure(4.2 + 0.2 * len(overfitting.splitlines()), f"{title}\n{overfitting}")
     loss_ax, accuracy_ax, gap_ax = figure.subplots(1, 3)
     plots.learning_curves(loss_ax, records, "loss", style)

@@ -22,6 +22,7 @@ from utils.tables import (
     training_table,
 )
 from utils.verdicts import (
+    FASTER,
     accuracy_sentence,
     accuracy_verdicts,
     depth_sentence,
@@ -199,13 +200,22 @@ def _verdicts(
             stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
             for verdict in stability_verdicts(runs, task.contrasts)
         ],
-        f"Training time, on this machine, in this session ({timed_on(timing)})" if timing else "": [
+        _training_time(timing): [
             time_sentence(timing, contrast.a, contrast.b)
             for contrast in task.contrasts
             if timing and {contrast.a, contrast.b} <= runs.keys()
         ],
     }
     return {title: lines for title, lines in parts.items() if lines}
+
+
+def _training_time(timing: TimingRecord | None) -> str:
+    if timing is None:
+        return ""
+    return (
+        f"Training time, on this machine, in this session ({timed_on(timing)}; 95% intervals over "
+        f"{plural(timing.rounds, 'round')}, unadjusted; faster: beyond {FASTER:.0%})"
+    )
 
 
 def _contrasts(
@@ -232,7 +242,7 @@ def _recipes_in_words(task: Task, contrast: Contrast) -> str:
     found = differences(experiments[contrast.a], experiments[contrast.b])
     text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing, one recipe for both'}"
     built_in = architectural(experiments[contrast.a], experiments[contrast.b])
-    return f"{text}; the architectures differ in {_pairs_in_words(built_in)}" if built_in else text
+    return f"{text}; of the options that both classes have: {_pairs_in_words(built_in)}" if built_in else text
 
 
 def _pairs_in_words(values: Mapping[str, tuple]) -> str:
@@ -250,7 +260,7 @@ def _claims(claims: Sequence[str], evidence: Evidence) -> str:
     header = ["the original report's claim", "ours", "by these numbers", "and this rule"]
     return (
         "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
-        f"them is; what is said of times holds for this machine.\n\n{table(header, examined(claims, evidence))}"
+        f"them is.\n\n{table(header, examined(claims, evidence))}"
     )
 
 
@@ -269,7 +279,7 @@ def _gradients(runs: Runs, pictures: str) -> str:
     if not flow:
         return ""
     lines = [f"{model}: {depth_sentence(verdict)}" for model, verdict in flow.items()]
-    title = "Gradients over depth in the first epoch (vanishing, exploding, neither, or not decided)"
+    title = "Gradients over depth in the first epoch (vanishing, exploding, neither, or not decided; 95% intervals)"
     picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model", pictures)
     return f"{title}:\n\n{bullets(lines)}\n\n{picture}"
 

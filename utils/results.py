@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from utils.files import sha256, write_atomically, write_together
-from utils.stats import Onset, overfitting_onset
+from utils.stats import Onset, accuracy_plateau, overfitting_onset
 
 SCHEMA_VERSION = 1
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
@@ -112,6 +112,12 @@ def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray
     """Test accuracy of each seed, shape (n,), from the integer counts; `weights` is "best_" for those of `best_epoch`
     instead of the final ones."""
     return np.array([getattr(record, f"{weights}test_correct") / record.test_total for record in records])
+
+
+def plateau_epochs(records: Sequence[RunRecord]) -> list[int]:
+    """The epochs from which validation accuracy stagnates, of those runs in which it does."""
+    plateaus = [accuracy_plateau(record.curve("val_accuracy")) for record in records]
+    return [epoch for epoch in plateaus if epoch is not None]
 
 
 def onset_epochs(records: Sequence[RunRecord]) -> list[int]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 FEWEST_SEEDS = 3  # for an interval or a verdict over seeds
+LAST_EPOCHS = 3  # that have to bear out an onset or a plateau
 # Differences this small, beside values of order one, are rounding.
 ROUNDING = 1e-12
 
@@ -30,14 +31,15 @@ class Interval:
 class Onset:
     """The epoch from which a run overfits, None if it doesn't or isn't decided, and `reason` in words for both.
 
-    `decided` is False with too few epochs, a loss that isn't finite, or a rise that noise could explain, of which
-    `numbers` tell.
+    `decided` is False with too few epochs, a loss that isn't finite, or a rise that noise could explain: then `rise` is
+    that of the last epochs and `noise` its 3 sigma, both over the lowest loss, and else NaN.
     """
 
     epoch: int | None
     reason: str
     decided: bool = True
-    numbers: str = ""
+    rise: float = np.nan
+    noise: float = np.nan
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -45,7 +47,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
     There are no bounds for fewer than three values (for two t is 12.7: accuracies beyond 100%), nor for values that are
     all the same: at a few seeds that shows a coarse measure, not a mean known exactly. One value that isn't finite
-    makes the estimate NaN as well.
+    makes the estimate NaN as well. Assumes independent values of one normal distribution (Student, 1908, Biometrika 6,
+    1-25); `utils.comparisons.paired_comparison` says how far skewed ones fall short.
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
@@ -72,8 +75,9 @@ def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 0.95) -> Interval:
     """Geometric mean of numerator / denominator, paired positive times of shape (n,), one pair a round.
 
-    Its interval is the t-interval of the log ratios, exponentiated. Undefined where `mean_interval` is; all NaN if a
-    time isn't positive. Raises ValueError if the two differ in length.
+    Its interval is the t-interval of the log ratios, exponentiated, which assumes them to be normal and independent
+    between rounds (Fleming and Wallace, 1986, Communications of the ACM 29(3), for the geometric mean). Undefined where
+    `mean_interval` is; all NaN if a time isn't positive. Raises ValueError if the two differ in length.
     """
     times = np.array([numerator, denominator], dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -106,8 +110,9 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     `val_loss` and `fit_loss`, shape (epochs,), are losses in evaluation mode. e* is the argmin of the running median
     of 3 of val_loss. The onset is e* only if the smoothed loss stays more than max(1% of its minimum, 3 sigma) above
     its minimum for each of the last 3 epochs, where sigma = 1.4826 * MAD of the second differences of val_loss (the
-    first one dropped) / sqrt(6), and fit_loss is lower at the end than at e*. Raises ValueError if the two differ in
-    length; says "too few epochs" below 10.
+    first one dropped) / sqrt(6), and fit_loss is lower at the end than at e*. A rise of more than 1% but not of 3 sigma
+    leaves it open, whatever fit_loss did: in a run so noisy two of its values say little. Raises ValueError if the two
+    differ in length; says "too few epochs" below 10.
 
     Measured on a + 0.3 exp(-t / 3) + white noise of sd 0.002 to 0.03, a = 0.05 to 1: an alarm in at most 0.3% of runs
     of 15 epochs and 0.6% of 30, on a flat line in 2.5%. A rise of 3 sigma an epoch from epoch 8 of 15 is found in
@@ -125,30 +130,27 @@ def overfitting_onset(val_loss: ArrayLike, fit_loss: ArrayLike) -> Onset:
     best = int(smoothed.argmin())
     sigma = 1.4826 * stats.median_abs_deviation(np.diff(val_loss, 2)[1:]) / np.sqrt(6)
     # The last 3 epochs lie above the minimum only if e* is none of them, so that needs no test of its own.
-    rise, fit_falls = smoothed[-3:].min() - smoothed[best], fit_loss[-1] < fit_loss[best]
-    if rise > max(0.01 * smoothed[best], 3 * sigma) and fit_falls:
+    rise = smoothed[-LAST_EPOCHS:].min() - smoothed[best]
+    if 0.01 * smoothed[best] < rise <= 3 * sigma:
+        rise, noise = np.array([rise, 3 * sigma]) / (smoothed[best] or np.nan)
+        return Onset(None, "a rise that noise could explain", False, float(rise), float(noise))
+    if rise > 0.01 * smoothed[best] and fit_loss[-1] < fit_loss[best]:
         return Onset(best + 1, f"overfits from epoch {best + 1}")
-    if rise > 0.01 * smoothed[best] and fit_falls:
-        reason, numbers = "a rise that noise could explain", ""
-        if smoothed[best] > 0:
-            by, noise = rise / smoothed[best], 3 * sigma / smoothed[best]
-            numbers = f" (the last 3 epochs lie at least {by:.1%} above the lowest; 3 sigma of noise are {noise:.1%})"
-        return Onset(None, reason, decided=False, numbers=numbers)
     return Onset(None, f"none within {epochs} epochs")
 
 
 def accuracy_plateau(val_accuracy: ArrayLike) -> int | None:
     """The first epoch whose running-median accuracy no later one exceeds by 0.5 points (0.005) or more.
 
-    `val_accuracy`, shape (epochs,), holds fractions. None if that would be the last epoch, which none follows; also if
-    there is no epoch or a value isn't finite.
+    `val_accuracy`, shape (epochs,), holds fractions. None if fewer than 3 epochs follow, which would show no plateau;
+    also if there is no epoch or a value isn't finite.
     """
     smoothed = running_median(val_accuracy)
     if not len(smoothed) or not np.isfinite(smoothed).all():
         return None
     best_from_here = np.maximum.accumulate(smoothed[::-1])[::-1]
     epoch = int((best_from_here - smoothed < 0.005 - ROUNDING).argmax()) + 1
-    return epoch if epoch < len(smoothed) else None
+    return epoch if epoch <= len(smoothed) - LAST_EPOCHS else None
 
 
 def roughness(val_loss: ArrayLike) -> float:

@@ -7,11 +7,10 @@ import numpy as np
 from utils.comparisons import paired_comparison
 from utils.confusion import confusion_change, largest_cells, most_confused, off_diagonal
 from utils.experiment import Task, differences, variants
-from utils.results import RunRecord, Runs, TimingRecord, accuracies_of, paired
+from utils.results import RunRecord, Runs, TimingRecord, accuracies_of, paired, plateau_epochs
 from utils.stats import (
     FEWEST_SEEDS,
     Interval,
-    accuracy_plateau,
     mean_interval,
     prediction_interval,
     ratio_interval,
@@ -19,7 +18,17 @@ from utils.stats import (
     roughness,
 )
 from utils.verdicts import FEWEST_ROUNDS, overfitting_in_short
-from utils.words import epochs_in_words, percent, plural, points, ratio_in_words, setting, table, with_bounds
+from utils.words import (
+    epochs_in_words,
+    percent,
+    plateau_in_words,
+    plural,
+    points,
+    ratio_in_words,
+    setting,
+    table,
+    with_bounds,
+)
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
 PAIRS_SHOWN = 5  # of confused classes
@@ -53,7 +62,6 @@ def training_table(runs: Runs) -> str:
     rows = []
     for model, records in runs.items():
         lowest = [float(np.nanmin(r.curve("val_loss"))) for r in records]
-        plateaus = [p for r in records if (p := accuracy_plateau(r.curve("val_accuracy"))) is not None]
         rough = mean_interval([roughness(r.curve("val_loss")) for r in records]).estimate
         rows.append(
             [
@@ -61,7 +69,7 @@ def training_table(runs: Runs) -> str:
                 f"{np.mean([r.curve('fit_loss')[-1] for r in records]):.4f}",
                 f"{np.mean([r.curve('val_loss')[-1] for r in records]):.4f}",
                 f"{np.mean(lowest):.4f} ({epochs_in_words([r.best_epoch for r in records])})",
-                plateau_in_words(plateaus, len(records)),
+                plateau_in_words(plateau_epochs(records), len(records)),
                 "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}",
             ]
         )
@@ -69,13 +77,6 @@ def training_table(runs: Runs) -> str:
         return table(header, rows)
     notes = "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean."
     return f"{table(header, rows)}\n\n{notes}"
-
-
-def plateau_in_words(epochs: Sequence[int], seeds: int) -> str:
-    """`epochs` are the plateaus of those of a model's `seeds` that reached one."""
-    if not epochs:
-        return "not reached"
-    return f"epoch {epochs_in_words(epochs)}" + (f" ({len(epochs)} of {seeds} seeds)" if len(epochs) < seeds else "")
 
 
 def timing_table(runs: Runs, timing: TimingRecord | None) -> str:

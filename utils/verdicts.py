@@ -19,7 +19,7 @@ from utils.comparisons import (
 from utils.experiment import Contrast
 from utils.flow import DepthVerdict
 from utils.results import RunRecord, Runs, TimingRecord, onset_epochs, paired
-from utils.stats import FEWEST_SEEDS, Interval, ratio_interval, roughness
+from utils.stats import FEWEST_SEEDS, LAST_EPOCHS, Interval, ratio_interval, roughness
 from utils.words import (
     epochs_in_words,
     p_in_words,
@@ -193,7 +193,7 @@ def stability_sentence(verdict: Verdict) -> str:
     if v.word == "better":
         ratio, low, high = map(three_digits, np.exp([-v.lead.estimate, -v.lead.high, -v.lead.low]))
         return (
-            f"{v.lower} trains more steadily than {v.higher}: {ratio} of its roughness ({low} to {high}; "
+            f"{v.lower} trains more steadily than {v.higher}: {ratio} times the roughness ({low} to {high}; "
             f"{v.tested}){v.caveat}"
         )
     ratio, low, high = map(three_digits, np.exp([difference.estimate, difference.low, difference.high]))
@@ -232,12 +232,23 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
 
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
-    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of 3 seeds or more do."""
-    return overfitting_in_short(records) + (records[0].onset.numbers if len(records) == 1 else "")
+    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of 3 seeds or more do.
+
+    Of seeds that aren't decided it gives the rises that noise may hide.
+    """
+    hidden = [onset for onset in (record.onset for record in records) if np.isfinite(onset.rise)]
+    if not hidden:
+        return overfitting_in_short(records)
+    rises = ", ".join(f"{onset.rise:.1%}" for onset in hidden)
+    noises = ", ".join(f"{onset.noise:.1%}" for onset in hidden)
+    return (
+        f"{overfitting_in_short(records)} (the last {LAST_EPOCHS} epochs at least {rises} above the lowest loss; "
+        f"3 sigma of noise {noises})"
+    )
 
 
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
-    """The sentence on overfitting without the numbers of a rise that noise hides."""
+    """The sentence on overfitting without the rises that noise may hide."""
     epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
     undecided = [onset.reason for onset in (record.onset for record in records) if not onset.decided]
     left = f"; not decided in {len(undecided)}" if undecided else ""

@@ -25,6 +25,13 @@ def epochs_in_words(epochs: Sequence[int]) -> str:
     return str(median) if low == high else f"{median}, {low} to {high}"
 
 
+def plateau_in_words(epochs: Sequence[int], seeds: int) -> str:
+    """`epochs` are the plateaus of those of a model's `seeds` that reached one."""
+    if not epochs:
+        return "not reached"
+    return f"epoch {epochs_in_words(epochs)}" + (f" ({len(epochs)} of {seeds} seeds)" if len(epochs) < seeds else "")
+
+
 def setting(field: str, value) -> str:
     """A field of a recipe and its value: "weight decay 0.01"; of a switch the name alone."""
     name = field.replace("_", " ")
