@@ -75,6 +75,12 @@ def test_trains_fastest(order, word):
     assert verdict("FCN trains fastest", {}) == "not decided"
 
 
+def test_an_outcome_names_what_it_holds_for():
+    words = {row[0][:12]: row[1] for row in examined(list(RULES), Evidence({}, None, TASK_1_1, {}))}
+    assert words["FCN trains f"] == words["CIFARCNN tra"] == "**not decided** (on this machine)"
+    assert words["accuracy dif"] == "**not decided** (the order)" and words["accuracy sta"] == "**not decided**"
+
+
 def test_a_batch_is_timed_by_inference():
     timing = make_timing([RESIDUAL, "FCN", "SimpleCNN"])
     assert verdict("CNNWithResidual processes", {}, timing) == "confirmed"

@@ -278,6 +278,7 @@ def test_times_are_medians_and_their_ratios_have_intervals():
             assert row["epoch time relative to FCN"] == f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f})"
     assert "On this machine, in this session (Test CPU 9000, 2 threads, bf16, PyTorch 2.14.1)" in text
     assert "7 shuffled rounds" in text and "busy" not in text
+    assert "PyTorch 2.14.1; 95% intervals over 7 rounds, unadjusted; faster: beyond 2%):\n\n- FCN trains faster" in text
 
 
 def test_a_busy_machine_is_told():
