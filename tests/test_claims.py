@@ -76,7 +76,7 @@ def test_trains_fastest(order, word):
 
 
 def test_an_outcome_names_what_it_holds_for():
-    words = {row[0][:12]: row[1] for row in examined(list(RULES), Evidence({}, None, TASK_1_1, {}))}
+    words = {row[0][:12]: row[1] for row in examined(list(RULES), Evidence(runs_of(FCN=0.9), None, TASK_1_1, {}))}
     assert words["FCN trains f"] == words["CIFARCNN tra"] == "**not decided** (on this machine)"
     assert words["accuracy dif"] == "**not decided** (the order)" and words["accuracy sta"] == "**not decided**"
 
@@ -147,7 +147,7 @@ def test_accuracy_that_stagnates():
         return verdict("accuracy stagnates", runs, task=TASK_1_2, diverged=diverged)
 
     assert told(5, 5, 9) == told(4, 5, 6, 11) == "confirmed"
-    assert told(8, 9, 9) == told(15, 15, 15) == "refuted"  # later, and not within 15 epochs
+    assert told(8, 9, 9) == told(1, 1, 2) == told(15, 15, 15) == "refuted"  # later, earlier, not within 15 epochs
     assert told(7, 8, 9) == told(8, 8, 8) == told(5, 15, 15) == told(5, 5) == "not decided"
     assert told(5, 5, 9, diverged={"CIFARCNN": [7]}) == "not decided"
     assert verdict("accuracy stagnates", {}, task=TASK_1_2) == "not decided"
