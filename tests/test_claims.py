@@ -133,16 +133,35 @@ def test_overfitting_epochs():
     assert told([9, 9, 9], [4, 4, 4], [None] * 3, epochs=9) == "not decided"  # too few epochs refute nothing
 
 
+@pytest.mark.parametrize("shift, word", [(-2, "not decided"), (-1, "confirmed"), (1, "confirmed"), (2, "not decided")])
+@pytest.mark.parametrize(
+    "start, task, claimed",
+    [
+        ("overfitting starts after epoch 7", TASK_1_1, {"FCN": 7, "SimpleCNN": 4, RESIDUAL: 12}),
+        ("overfitting starts after epoch 9", TASK_1_2, {"CIFARCNN": 9, RESIDUAL: 4, REGULARIZED: None}),
+    ],
+)
+def test_onsets_within_one_epoch_of_those_claimed(start, task, claimed, shift, word):
+    runs = {
+        model: [with_onset(model, seed, epoch and epoch + shift, epochs=20) for seed in range(3)]
+        for model, epoch in claimed.items()
+    }
+    assert verdict(start, runs, task=task) == word
+
+
 def test_accuracy_that_stagnates():
-    def told(*plateaus, diverged=None):
+    def told(*plateaus, diverged=None, epochs=15, claimed=(9, 11)):
         """Runs whose accuracy rises by a point an epoch up to a plateau; those of the other two are as claimed."""
-        epochs = {"CIFARCNN": [9] * 3, RESIDUAL: [11] * 3, REGULARIZED: plateaus}
+        found = {"CIFARCNN": [claimed[0]] * 3, RESIDUAL: [claimed[1]] * 3, REGULARIZED: plateaus}
         runs = {
             model: [
-                with_losses(make_record(model, seed, **CIFAR), val_accuracy=np.minimum(np.arange(1, 16), epoch) / 100)
-                for seed, epoch in enumerate(found)
+                with_losses(
+                    make_record(model, seed, epochs=epochs, **CIFAR),
+                    val_accuracy=np.minimum(np.arange(1, epochs + 1), epoch) / 100,
+                )
+                for seed, epoch in enumerate(of_seeds)
             ]
-            for model, found in epochs.items()
+            for model, of_seeds in found.items()
         }
         return verdict("accuracy stagnates", runs, task=TASK_1_2, diverged=diverged)
 
@@ -150,6 +169,9 @@ def test_accuracy_that_stagnates():
     assert told(8, 9, 9) == told(1, 1, 2) == told(15, 15, 15) == "refuted"  # later, earlier, not within 15 epochs
     assert told(7, 8, 9) == told(8, 8, 8) == told(5, 15, 15) == told(5, 5) == "not decided"
     assert told(5, 5, 9, diverged={"CIFARCNN": [7]}) == "not decided"
+    assert told(5, 5, 5, epochs=13) == "not decided"  # too few epochs to find the one from 11
+    for shift in (-1, 1):
+        assert told(*[5 + shift] * 3, claimed=(9 + shift, 11 + shift)) == "confirmed"
     assert verdict("accuracy stagnates", {}, task=TASK_1_2) == "not decided"
 
 

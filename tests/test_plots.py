@@ -72,7 +72,10 @@ def test_a_long_sentence_on_overfitting_fits(monkeypatch):
     val_loss = np.exp(-t / 2) + 1 + 0.02 * np.clip(t - 8, 0, None) + 0.05 * (-1.0) ** (t // 2)
     record.history[:] = [epoch | {"val_loss": x} for epoch, x in zip(record.history, val_loss.tolist(), strict=True)]
     assert record.onset.rise > 0.01
-    figure = drawn(monkeypatch, {LONG: [record]}, None)[f"{LONG}_curves.png"]
+    lost = make_record(LONG, 1, **CIFAR)
+    lost.history[-1] |= {"val_loss": float("nan")}
+    figure = drawn(monkeypatch, {LONG: [record, lost]}, None)[f"{LONG}_curves.png"]
+    assert len(figure.get_suptitle().splitlines()) == 3
     assert_nothing_overlaps("curves", figure)
 
 

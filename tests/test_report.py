@@ -208,7 +208,7 @@ def test_overfitting_of_k_of_n_seeds():
         """The sentence, and whether it gives the rises and the noise of those that aren't decided."""
         rises, noises = (", ".join(f"{x:.1%}" for x in values) for values in zip(
             *((r.onset.rise, r.onset.noise) for r in records if not r.onset.decided), strict=True))  # fmt: skip
-        ending = f" (the last 3 epochs at least {rises} above the lowest loss; 3 sigma of noise {noises})"
+        ending = f" (smoothed loss of the last 3 epochs at least {rises} above its minimum; 3 sigma of noise {noises})"
         sentence = overfitting_sentence(records)
         return sentence.removesuffix(ending), sentence.endswith(ending)
 

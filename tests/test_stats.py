@@ -198,6 +198,12 @@ def test_onset_on_the_original_report(model):
     assert overfitting_onset(1000 * val_loss, 1000 * train_loss).epoch == expected
 
 
+def test_plateaus_on_the_original_report():
+    """As the claims' rule in utils/claims.py tells them."""
+    plateaus = {m: accuracy_plateau(np.array(ORIGINAL[m]["val_accuracy"]) / 100) for m in list(ORIGINAL)[3:]}
+    assert plateaus == {"CIFARCNN": 9, "CNN": None, "CNN-Regularized": None}
+
+
 def alarm_rate(runs, n, level=0.3, fall=0.3, noise=0.03, correlation=0.0, rise=0.0):
     """Share of `runs` simulated curves of `n` epochs with an onset: level + fall * exp(-t / 3) + rise + AR(1) noise.
 

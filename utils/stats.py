@@ -32,7 +32,7 @@ class Onset:
     """The epoch from which a run overfits, None if it doesn't or isn't decided, and `reason` in words for both.
 
     `decided` is False with too few epochs, a loss that isn't finite, or a rise that noise could explain: then `rise` is
-    that of the last epochs and `noise` its 3 sigma, both over the lowest loss, and else NaN.
+    that of the smoothed loss in the last epochs and `noise` 3 sigma, both over its minimum, and else NaN.
     """
 
     epoch: int | None

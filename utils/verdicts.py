@@ -242,8 +242,8 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     rises = ", ".join(f"{onset.rise:.1%}" for onset in hidden)
     noises = ", ".join(f"{onset.noise:.1%}" for onset in hidden)
     return (
-        f"{overfitting_in_short(records)} (the last {LAST_EPOCHS} epochs at least {rises} above the lowest loss; "
-        f"3 sigma of noise {noises})"
+        f"{overfitting_in_short(records)} (smoothed loss of the last {LAST_EPOCHS} epochs at least {rises} above its "
+        f"minimum; 3 sigma of noise {noises})"
     )
 
 
