@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -99,7 +100,7 @@ class RunRecord:
         classes = np.arange(len(self.class_names))
         return confusion_matrix(self.arrays["test_labels"], self.arrays["test_predictions"], labels=classes)
 
-    @property
+    @cached_property
     def onset(self) -> Onset:
         """From which epoch the run overfits, if it does."""
         return overfitting_onset(self.curve("val_loss"), self.curve("fit_loss"))
@@ -122,7 +123,7 @@ def plateau_epochs(records: Sequence[RunRecord]) -> list[int]:
 
 def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
     """The epochs from which those of the runs overfit that do."""
-    return [onset.epoch for onset in (record.onset for record in records) if onset.epoch is not None]
+    return [record.onset.epoch for record in records if record.onset.epoch is not None]
 
 
 def paired(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[tuple[RunRecord, RunRecord]]:

@@ -236,7 +236,7 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 
     Of seeds that aren't decided it gives the rises that noise may hide.
     """
-    hidden = [onset for onset in (record.onset for record in records) if np.isfinite(onset.rise)]
+    hidden = [record.onset for record in records if np.isfinite(record.onset.rise)]
     if not hidden:
         return overfitting_in_short(records)
     rises = ", ".join(f"{onset.rise:.1%}" for onset in hidden)
@@ -250,7 +250,7 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
     """The sentence on overfitting without the rises that noise may hide."""
     epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
-    undecided = [onset.reason for onset in (record.onset for record in records) if not onset.decided]
+    undecided = [record.onset.reason for record in records if not record.onset.decided]
     left = f"; not decided in {len(undecided)}" if undecided else ""
     if 2 * len(epochs) > n >= FEWEST_SEEDS:
         spread = f", {min(epochs)} to {max(epochs)}"
