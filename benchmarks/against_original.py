@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from utils.datasets import DatasetSpec
-from utils.device import Execution
-from utils.download import load_arrays
-from utils.timing import seconds_per_call
+from utils.data.sources import load_arrays
+from utils.data.specs import DatasetSpec
+from utils.timing.clock import seconds_per_call
+from utils.training.device import Execution
 from utils.words import table
 
 # Times as fast as the original loop that this suite wants to be; None: no target.

@@ -14,9 +14,9 @@ import torch
 from common import IMAGES, Case, busy, compare, executions, header, parse_options, plain_optimizer, suite, with_spread
 from torch import Tensor, nn
 
-from utils.data import load_splits
-from utils.device import Execution
-from utils.timing import seconds_per_call
+from utils.data.images import load_splits
+from utils.timing.clock import seconds_per_call
+from utils.training.device import Execution
 from utils.words import table
 
 PACKAGES = ("skorch", "keras", "jax")

@@ -21,16 +21,17 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import task_1_1_mnist
 import task_1_2_cifar
-from utils.arguments import at_least
-from utils.cost import choose_precision
-from utils.data import load_splits
-from utils.datasets import CIFAR10, MNIST, DatasetSpec
-from utils.device import Execution, physical_cores
-from utils.download import default_data_dir
-from utils.environment import describe_environment
+from utils.command.arguments import at_least
+from utils.data.images import load_splits
+from utils.data.sources import default_data_dir
+from utils.data.specs import CIFAR10, MNIST, DatasetSpec
 from utils.experiment import Experiment, TrainConfig
-from utils.tables import BUSY
-from utils.train import build_model, fit
+from utils.report.tables import BUSY
+from utils.timing.models import choose_precision
+from utils.training.device import Execution, physical_cores
+from utils.training.fit import fit
+from utils.training.machine import describe_environment
+from utils.training.model import build_model
 from utils.words import plural
 
 # Images of one epoch in the comparisons, whole batches: some 5 to 10 s of the original loop on two cores.

@@ -12,11 +12,11 @@ from common import CASES, Case, busy, executions, header, parse_options, progres
 from torch import nn
 from torch.optim import Optimizer
 
-from utils.data import Splits, load_splits
-from utils.device import Execution
-from utils.gradients import DETAIL_EVERY, GradientFlow
-from utils.timing import benchmark
-from utils.train import make_optimizer, train_one_epoch
+from utils.data.images import Splits, load_splits
+from utils.timing.clock import benchmark
+from utils.training.device import Execution
+from utils.training.fit import make_optimizer, train_one_epoch
+from utils.training.gradients import DETAIL_EVERY, GradientFlow
 from utils.words import table
 
 SECONDS = 40  # of measurement for each model, warm-up not counted

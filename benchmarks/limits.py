@@ -13,12 +13,12 @@ from common import CASES, Case, busy, executions, header, parse_options, with_sp
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils.cost import training_steps
-from utils.data import load_splits
-from utils.datasets import DATASETS
-from utils.device import Execution, has_bf16_units
-from utils.gradients import DETAIL_EVERY
-from utils.timing import benchmark
+from utils.data.images import load_splits
+from utils.data.specs import DATASETS
+from utils.timing.clock import benchmark
+from utils.timing.models import training_steps
+from utils.training.device import Execution, has_bf16_units
+from utils.training.gradients import DETAIL_EVERY
 from utils.words import table
 
 MATMUL_SIZES = (1024, 2048, 3072)  # square; the fastest one is the limit

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from common import CASES, progress
 
-from utils.comparisons import equivalent, paired_comparison
-from utils.datasets import CIFAR10, MNIST, DatasetSpec
-from utils.plan import PLOTS, hashes_of
-from utils.record_folder import read_runs
-from utils.results import RunRecord
+from utils.command.plan import PLOTS, hashes_of
+from utils.data.specs import CIFAR10, MNIST, DatasetSpec
+from utils.records.folder import read_runs
+from utils.records.record import RunRecord
+from utils.stats.paired import equivalent, paired_comparison
 from utils.words import plural, table
 
 # The task of each data set, and the largest difference in test accuracy that counts as none.

@@ -4,8 +4,8 @@ import pytest
 import torch
 from place import place  # noqa: F401
 
-from utils.data import Splits, load_splits
-from utils.datasets import DIGITS
+from utils.data.images import Splits, load_splits
+from utils.data.specs import DIGITS
 
 
 @pytest.fixture(scope="module")

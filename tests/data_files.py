@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from utils.datasets import CIFAR10, MNIST, ArraySpec, DatasetSpec
+from utils.data.specs import CIFAR10, MNIST, ArraySpec, DatasetSpec
 
 IDX_NAMES = {
     "train_images": "train-images-idx3-ubyte",

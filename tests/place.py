@@ -8,13 +8,17 @@ import pytest
 from records import make_record, make_timing
 
 from models import FCN
-from utils import cells, cli, datasets, distributed, outputs, plan
-from utils.datasets import DIGITS
+from utils import cli
+from utils.command import outputs, plan
+from utils.command import processes as distributed
+from utils.command.plan import hashes_of
+from utils.data import specs as datasets
+from utils.data.specs import DIGITS
 from utils.experiment import Experiment, Task, TrainConfig
-from utils.plan import hashes_of
-from utils.readme import block_of
-from utils.record_folder import publish
-from utils.results import write_timing
+from utils.records.folder import publish
+from utils.records.timing import write_timing
+from utils.report.readme import block_of
+from utils.training import cell as cells
 
 RECIPE = TrainConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.05)
 RUNAWAY = dataclasses.replace(RECIPE, learning_rate=1e30)

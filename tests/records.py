@@ -5,8 +5,9 @@ import zlib
 
 import numpy as np
 
-from utils.flow import BINS, on_main_path
-from utils.results import RunRecord, TimingRecord
+from utils.records.flow import BINS, on_main_path
+from utils.records.record import RunRecord
+from utils.records.timing import TimingRecord
 
 ENVIRONMENT = {"device": "cpu", "device_name": "Test CPU 9000", "threads": 2, "precision": "bf16", "torch": "2.14.1"}
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

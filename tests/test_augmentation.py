@@ -7,10 +7,11 @@ from scipy import stats
 from torchvision.transforms import functional as tv
 
 from models import FCN
-from utils.data import PADDING, augmentation_offsets, crop_and_flip
-from utils.device import Execution
+from utils.data.images import PADDING, augmentation_offsets, crop_and_flip
 from utils.experiment import TrainConfig
-from utils.train import epoch_offsets, fit
+from utils.training.device import Execution
+from utils.training.fit import fit
+from utils.training.seeds import epoch_offsets
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 PLACES = 2 * PADDING + 1

@@ -21,13 +21,16 @@ from place import RECIPE, task_of
 from records import without_times
 
 from models import FCN, CNNWithResidual, SimpleCNN
-from utils import cells, checkpoint, train
-from utils.checkpoint import Checkpoints
-from utils.data import Splits
-from utils.device import Execution
+from utils.data.images import Splits
 from utils.experiment import Experiment, Task, TrainConfig
 from utils.files import remove_leftovers, sha256
-from utils.train import build_model, fit, make_optimizer, restored
+from utils.training import cell as cells
+from utils.training import checkpoint
+from utils.training import fit as train
+from utils.training.checkpoint import Checkpoints
+from utils.training.device import Execution
+from utils.training.fit import fit, make_optimizer, restored
+from utils.training.model import build_model
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)

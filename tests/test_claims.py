@@ -11,8 +11,8 @@ from test_report import with_losses
 
 from task_1_1_mnist import TASK as TASK_1_1
 from task_1_2_cifar import TASK as TASK_1_2
-from utils.claims import RULES, Evidence, Finding, examined, outcome
-from utils.outputs import ORIGINAL_REPORT
+from utils.command.outputs import ORIGINAL_REPORT
+from utils.report.claims import RULES, Evidence, Finding, examined, outcome
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
 RESIDUAL, REGULARIZED = "CNNWithResidual", "CNNWithResidual-Regularized"

@@ -10,10 +10,10 @@ from records import CIFAR_CLASSES, make_record
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
-from utils import class_figures
-from utils.canvas import STYLE
-from utils.confusion import confusion_change
-from utils.tables import confusion_change_table
+from utils.figures import classes as class_figures
+from utils.figures.canvas import STYLE
+from utils.findings.confusion import confusion_change
+from utils.report.tables import confusion_change_table
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,15 @@ from records import make_record, make_timing
 import task_1_1_mnist
 import task_1_2_cifar
 from models import FCN
-from utils import outputs, plan
 from utils.cli import run
-from utils.datasets import DATASETS
+from utils.command import outputs, plan
+from utils.command.plan import hashes_of
+from utils.data.specs import DATASETS
 from utils.experiment import Experiment, Task, TrainConfig, under_original_protocol
-from utils.plan import hashes_of
-from utils.readme import block_of
-from utils.record_folder import publish, read_runs
-from utils.results import read_record, write_timing
+from utils.records.folder import publish, read_runs
+from utils.records.record import read_record
+from utils.records.timing import write_timing
+from utils.report.readme import block_of
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 TASK = Task("task_1_1", "mnist", tuple(Experiment(name, partial(FCN, hidden=(8,)), RECIPE) for name in ("A", "B")))

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from utils.comparisons import (
+from utils.stats.intervals import Interval, mean_interval
+from utils.stats.paired import (
     SMALLEST_P,
     detectable_difference,
     equivalent,
@@ -18,7 +19,6 @@ from utils.comparisons import (
     over_images,
     paired_comparison,
 )
-from utils.stats import Interval, mean_interval
 
 A, B, TOTAL = [9871, 9880, 9865, 9890], [9895, 9878, 9899, 9901], 10_000
 

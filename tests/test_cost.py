@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
-from models import FCN, CNNWithResidual, SimpleCNN
-from utils import cost
 from utils.cost import (
     build_model,
     choose_precision,
@@ -17,9 +14,12 @@ from utils.cost import (
     seconds_per_step,
     timing_pass,
 )
-from utils.device import Execution
+
+from models import FCN, CNNWithResidual, SimpleCNN
 from utils.experiment import Experiment, TrainConfig
-from utils.timing import seconds_per_call
+from utils.timing import models as cost
+from utils.timing.clock import seconds_per_call
+from utils.training.device import Execution
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data_files import random_arrays, spec_of, tiny_cifar10, tiny_mnist
 
-from utils.datasets import CIFAR10, DATASETS, MNIST, DataError, check_arrays
+from utils.data.specs import CIFAR10, DATASETS, MNIST, DataError, check_arrays
 
 
 def test_real_specs_are_consistent():

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from models import FCN
-from utils.cells import CellJob
-from utils.datasets import DIGITS
-from utils.device import Execution
-from utils.distributed import run_in_turn, run_side_by_side
-from utils.environment import describe_environment, source_hash
+from utils.command.processes import run_in_turn, run_side_by_side
+from utils.data.specs import DIGITS
 from utils.experiment import Experiment, TrainConfig
-from utils.results import read_record
+from utils.records.record import read_record
+from utils.training.cell import CellJob
+from utils.training.device import Execution
+from utils.training.machine import describe_environment, source_hash
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)

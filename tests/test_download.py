@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from data_files import assert_same, npz, random_arrays, tiny_mnist
 
-from utils import download as download_module
-from utils.datasets import STAND_INS, DataError, check_arrays
-from utils.download import SOURCES, Source, default_data_dir, load_arrays, read_cache
+from utils.data import sources as download_module
+from utils.data.sources import SOURCES, Source, default_data_dir, load_arrays, read_cache
+from utils.data.specs import STAND_INS, DataError, check_arrays
 
 
 @pytest.fixture

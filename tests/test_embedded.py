@@ -6,8 +6,8 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifier
 
-from utils.datasets import DIGITS, SHAPES
-from utils.embedded import digits, shapes
+from utils.data.embedded import digits, shapes
+from utils.data.specs import DIGITS, SHAPES
 
 
 @pytest.fixture(scope="module")

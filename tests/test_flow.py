@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import CNNWithResidual
-from utils.flow import depth_verdict, on_main_path, slope_over_depth, thin
-from utils.gradients import GradientFlow
+from utils.findings.depth import depth_verdict, slope_over_depth
+from utils.records.flow import on_main_path, thin
+from utils.training.gradients import GradientFlow
 
 NAMES = ["stem.0.weight", "blocks.0.shortcut.0.weight", "blocks.0.conv1.weight", "fc.weight"]
 STEPS, BATCH_SIZE = 8, 32

@@ -15,11 +15,13 @@ from place import TASK, digests
 from records import make_record, make_timing
 from test_faults import CHECKOUT, SCRIPT
 
-from utils import canvas, cells
-from utils.checkpoint import Checkpoints
-from utils.download import SOURCES, Source, load_arrays
-from utils.readme import update_block
-from utils.results import read_record, write_record, write_timing
+from utils.data.sources import SOURCES, Source, load_arrays
+from utils.figures import canvas
+from utils.records.record import read_record, write_record
+from utils.records.timing import write_timing
+from utils.report.readme import update_block
+from utils.training import cell as cells
+from utils.training.checkpoint import Checkpoints
 
 ODD_NAMES = ["with spaces", "сравнение", "-begins-with-a-dash", "x" * 200, 'quote\'s "and" 100%']
 

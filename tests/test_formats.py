@@ -11,8 +11,16 @@ import pytest
 from data_files import gz, idx, python2_pickle, strips, tgz, tiny_cifar10
 from PIL import Image
 
-from utils.datasets import DataError
-from utils.formats import MAX_MEMBER_BYTES, cifar_from_strips, gunzip, read_cifar_batch, read_idx, read_strip, read_tar
+from utils.data.formats import (
+    MAX_MEMBER_BYTES,
+    cifar_from_strips,
+    gunzip,
+    read_cifar_batch,
+    read_idx,
+    read_strip,
+    read_tar,
+)
+from utils.data.specs import DataError
 
 
 def test_idx_reads_axes_in_order_and_returns_writable_arrays():

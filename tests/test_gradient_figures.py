@@ -8,8 +8,8 @@ from pictures import LONG, assert_nothing_overlaps, text_of
 from records import flow_arrays, make_record
 from scipy import stats
 
-from utils.canvas import STYLE, model_styles
-from utils.gradient_figures import ALL_ZERO, gradient_by_depth, gradient_flow, update_ratio
+from utils.figures.canvas import STYLE, model_styles
+from utils.figures.gradients import ALL_ZERO, gradient_by_depth, gradient_flow, update_ratio
 
 RESIDUAL_LAYERS = 18  # of the main path; three more are shortcuts
 

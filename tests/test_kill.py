@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from records import without_times
 
-from utils.results import read_record
+from utils.records.record import read_record
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Every epoch is kept, so that most of the time goes into training and saving, and not into starting.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from place import TASK, digests
 
-from utils.locks import FolderInUse, sole_writer
+from utils.command.locks import FolderInUse, sole_writer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOLDER = """

@@ -16,11 +16,11 @@ from PIL import Image
 from records import make_record, make_timing
 from scipy import stats
 
-from utils import figures
-from utils.canvas import STYLE, model_styles, signed
-from utils.plots import Difference
-from utils.results import accuracies_of
-from utils.stats import Interval, mean_interval
+from utils.figures import task as figures
+from utils.figures.canvas import STYLE, model_styles, signed
+from utils.figures.panels import Difference
+from utils.findings.runs import accuracies_of
+from utils.stats.intervals import Interval, mean_interval
 
 
 @pytest.fixture(autouse=True)

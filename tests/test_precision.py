@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 import task_1_1_mnist
 import task_1_2_cifar
-from utils import device
-from utils.device import Bf16ByFp32, Execution
-from utils.environment import describe_environment
-from utils.train import make_optimizer
+from utils.training import device
+from utils.training.device import Bf16ByFp32, Execution
+from utils.training.fit import make_optimizer
+from utils.training.machine import describe_environment
 
 CASES = [
     pytest.param(experiment, shape, id=f"{experiment.name}-{name}")

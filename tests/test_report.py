@@ -11,14 +11,16 @@ from records import make_record, make_timing
 from scipy import stats
 
 from models import FCN
-from utils import figures, plots
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
-from utils.readme import block_of, update_block
-from utils.record_folder import read_runs
-from utils.report import results_text
-from utils.results import accuracies_of, write_record
-from utils.stats import Interval, mean_interval
-from utils.verdicts import overfitting_sentence
+from utils.figures import panels as plots
+from utils.figures import task as figures
+from utils.findings.runs import accuracies_of
+from utils.findings.sentences import overfitting_sentence
+from utils.records.folder import read_runs
+from utils.records.record import write_record
+from utils.report.page import results_text
+from utils.report.readme import block_of, update_block
+from utils.stats.intervals import Interval, mean_interval
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
 FEW_SEEDS = "Fewer than 3 seeds show no spread to rely on: they can't say which model is more accurate"

@@ -12,12 +12,14 @@ import torch
 from place import RECIPE, TASK, digests
 from records import make_timing
 
-from utils import cli, environment, outputs
-from utils.arguments import parse
-from utils.device import Execution
+from utils import cli
+from utils.command import outputs
+from utils.command.arguments import parse
+from utils.command.plan import make_plan
 from utils.experiment import Experiment
-from utils.plan import make_plan
-from utils.results import read_record
+from utils.records.record import read_record
+from utils.training import machine as environment
+from utils.training.device import Execution
 
 # What is trained again
 

@@ -17,8 +17,9 @@ from records import make_record, make_timing
 from models import FCN
 from utils import experiment as experiment_module
 from utils.experiment import Experiment, TrainConfig, config_hash
-from utils.record_folder import drop_records, publish, read_runs, reproduction
-from utils.results import RecordError, read_record, read_timing, to_json, write_record, write_timing
+from utils.records.folder import drop_records, publish, read_runs, reproduction
+from utils.records.record import RecordError, read_record, to_json, write_record
+from utils.records.timing import read_timing, write_timing
 
 DECLARED = {"FCN": "0123456789ab", "CNN": "0123456789ab"}
 

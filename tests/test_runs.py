@@ -11,11 +11,14 @@ from records import without_times
 from safetensors.torch import load_file
 
 from models import FCN
-from utils import cells, data, train
-from utils.datasets import DIGITS
-from utils.device import Execution
-from utils.evaluate import loss_and_correct, predict
-from utils.results import read_record, read_timing
+from utils.data import images as data
+from utils.data.specs import DIGITS
+from utils.records.record import read_record
+from utils.records.timing import read_timing
+from utils.training import cell as cells
+from utils.training import fit as train
+from utils.training.device import Execution
+from utils.training.predict import loss_and_correct, predict
 
 # What a run leaves
 

@@ -13,9 +13,9 @@ import torchvision
 from data_files import assert_same, batches, gz, idx_files, md5, strips, tgz, tiny_cifar10, tiny_mnist
 from test_fetch import npm  # noqa: F401  (a fixture)
 
-from utils import download as download_module
-from utils.datasets import MNIST, DataError
-from utils.download import load_arrays, read_cache
+from utils.data import sources as download_module
+from utils.data.sources import load_arrays, read_cache
+from utils.data.specs import MNIST, DataError
 
 CLOSED = "https://127.0.0.1:9/"  # nobody listens there: no network, at once
 

@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import gmean, median_abs_deviation, ttest_1samp
 
-from utils.stats import (
-    accuracy_plateau,
-    mean_interval,
-    overfitting_onset,
-    prediction_interval,
-    ratio_interval,
-    relative_spread,
-    roughness,
-    running_median,
-)
+from utils.stats.curves import accuracy_plateau, overfitting_onset, roughness, running_median
+from utils.stats.intervals import mean_interval, prediction_interval, ratio_interval, relative_spread
 
 UNEVEN = [0.9912, 0.9931, 0.9904, 0.9957]
 FALLING_FIT = [1 / epoch for epoch in range(1, 31)]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from utils.timing import benchmark, seconds_per_call
+from utils.timing.clock import benchmark, seconds_per_call
 
 
 def nothing():

@@ -9,13 +9,14 @@ from records import without_times
 from torch.nn import functional as F
 
 from models import FCN, CNNWithResidual, SimpleCNN
-from utils.data import batch_sizes, stratified_subset
-from utils.datasets import DIGITS
-from utils.device import Execution
-from utils.evaluate import confident_mistakes, loss_and_correct, predict
+from utils.data.images import batch_sizes, stratified_subset
+from utils.data.specs import DIGITS
 from utils.experiment import TrainConfig
-from utils.gradients import GradientFlow
-from utils.train import epoch_order, fit, make_optimizer, train_one_epoch
+from utils.training.device import Execution
+from utils.training.fit import fit, make_optimizer, train_one_epoch
+from utils.training.gradients import GradientFlow
+from utils.training.predict import confident_mistakes, loss_and_correct, predict
+from utils.training.seeds import epoch_order
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)

@@ -17,9 +17,14 @@ from place import RECIPE, RUNAWAY, TASK, digests, task_of
 from torch import nn
 
 from models import FCN
-from utils import cells, cli, data, files, outputs, record_folder, train
+from utils import cli, files
+from utils.command import outputs
+from utils.data import images as data
 from utils.experiment import Experiment, Task
-from utils.results import read_record
+from utils.records import folder as record_folder
+from utils.records.record import read_record
+from utils.training import cell as cells
+from utils.training import fit as train
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 

@@ -15,17 +15,20 @@ from test_report import rows_of
 
 import task_1_2_cifar
 from models import FCN
-from utils import figures, outputs, plots
-from utils.canvas import MARKERS, model_styles
-from utils.confusion import most_confused
-from utils.data import load_splits
-from utils.datasets import DIGITS
-from utils.experiment import Contrast, Experiment, Task, TrainConfig, audit, config_hash, under_original_protocol
-from utils.readme import block_of
-from utils.report import original_protocol_text, results_text
-from utils.results import read_record
-from utils.stats import Interval
-from utils.tables import ablation_table, confused_pairs_table, protocol_table
+from utils.command import outputs
+from utils.contrasts import audit
+from utils.data.images import load_splits
+from utils.data.specs import DIGITS
+from utils.experiment import Contrast, Experiment, Task, TrainConfig, config_hash, under_original_protocol
+from utils.figures import panels as plots
+from utils.figures import task as figures
+from utils.figures.canvas import MARKERS, model_styles
+from utils.findings.confusion import most_confused
+from utils.records.record import read_record
+from utils.report.page import original_protocol_text, results_text
+from utils.report.readme import block_of
+from utils.report.tables import ablation_table, confused_pairs_table, protocol_table
+from utils.stats.intervals import Interval
 from utils.words import setting
 
 DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)

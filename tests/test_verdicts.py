@@ -12,22 +12,20 @@ from records import make_record, make_timing, wavy_record
 from scipy import stats
 
 from models import FCN
-from utils.claims import RULES
-from utils.comparisons import detectable_difference
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
-from utils.flow import DepthVerdict
-from utils.report import conclusions, results_text
-from utils.stats import Interval
-from utils.verdicts import (
-    WORDS,
+from utils.findings.depth import DepthVerdict
+from utils.findings.sentences import (
     accuracy_sentence,
-    accuracy_verdicts,
     depth_sentence,
     secondary_sentence,
     stability_sentence,
-    stability_verdicts,
     time_sentence,
 )
+from utils.findings.verdicts import WORDS, accuracy_verdicts, stability_verdicts
+from utils.report.claims import RULES
+from utils.report.page import conclusions, results_text
+from utils.stats.intervals import Interval
+from utils.stats.paired import detectable_difference
 
 TOTAL = 10_000
 AB = [Contrast("A", "B")]

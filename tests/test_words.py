@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.stats import Interval
+from utils.stats.intervals import Interval
 from utils.words import epochs_in_words, p_in_words, plain, runs_in_words, three_digits, with_bounds
 
 

@@ -1,7 +1,6 @@
 """main(): plan, run, time, draw, report."""
 
 import argparse
-import json
 import shlex
 import signal
 import sys
@@ -11,30 +10,28 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import NoReturn
 
-from utils.arguments import parse
-from utils.cells import CellJob
-from utils.checkpoint import CheckpointError
-from utils.cost import choose_precision, seconds_per_step, timing_pass
-from utils.data import Splits, batch_sizes, load_splits
-from utils.datasets import DataError
-from utils.device import Execution, choose_device, physical_cores
-from utils.distributed import run_in_turn, run_side_by_side
-from utils.environment import describe_environment, source_hash
+from utils.command.arguments import parse
+from utils.command.locks import FolderInUse, sole_writer
+from utils.command.outputs import closing_lines, conclusions_of, draw, minutes, plan_in_words, shown_kind, warn
+from utils.command.plan import Plan, make_plan
+from utils.command.preflight import check_everything, reusable
+from utils.command.processes import run_in_turn, run_side_by_side
+from utils.command.progress import Progress
+from utils.command.schedule import choose_execution, estimate, make_jobs, remembered_precision
+from utils.data.images import Splits, load_splits
+from utils.data.specs import DataError
 from utils.experiment import Task
-from utils.files import remove_leftovers, write_atomically
-from utils.locks import FolderInUse, sole_writer
-from utils.outputs import closing_lines, conclusions_of, draw, minutes, plan_in_words, shown_kind, warn
-from utils.plan import Plan, make_plan
-from utils.preflight import check_everything, reusable
-from utils.progress import Progress
-from utils.record_folder import drop_records, publish
-from utils.results import RecordError, RunRecord, read_timing, to_json, write_timing
+from utils.files import remove_leftovers
+from utils.records.folder import drop_records, publish
+from utils.records.record import RecordError, RunRecord
+from utils.records.timing import read_timing, write_timing
+from utils.timing.models import timing_pass
+from utils.training.cell import CellJob
+from utils.training.checkpoint import CheckpointError
+from utils.training.device import Execution, physical_cores
 from utils.words import plural
-
-EVALUATION_SHARE = 1.1  # a run's time over that of its training steps
 
 
 def main(task: Task) -> NoReturn:
@@ -115,70 +112,6 @@ def tell_shared_images(plan: Plan, data: Splits) -> None:
         print(f"warning: {plan.spec.name}: {plural(shared, 'test image')} among the training images", file=sys.stderr)
 
 
-def choose_execution(plan: Plan, options: argparse.Namespace) -> tuple[int, Execution]:
-    """How many cells run side by side, and with what each; `auto` precision is fp32 until the models are probed.
-
-    The threads of a cell follow from the whole plan, finished cells included. Raises ValueError for a device or
-    precision that isn't there, and for more processes than cores, since threads in excess of cores wait for each other.
-    """
-    device, cores = choose_device(options.device), physical_cores()
-    if options.precision == "bf16" and device.type == "mps":
-        raise ValueError("--precision bf16: not available on mps; choose auto or fp32")
-    precision = "fp32" if options.precision == "auto" else options.precision
-    if device.type != "cpu":
-        return options.jobs or 1, Execution(device, precision, cores)
-    if options.jobs and options.jobs > cores:
-        raise ValueError(f"--jobs {options.jobs}: there are {cores} cores to use; choose 1 to {cores}")
-    processes = options.jobs or min(cores, len(plan.experiments) * len(plan.seeds))
-    return processes, Execution(device, precision, cores // processes)
-
-
-def remembered_precision(plan: Plan, runs_dir: Path, data: Splits, execution: Execution) -> str:
-    """The precision that suits the task on this machine: probed once, then the same for all runs in `runs_dir`.
-
-    All models of the task are probed, whichever are run now. If one fails, that is for its cell to tell.
-    """
-    path = runs_dir / plan.task.name / f"precision-{plan.spec.name}.json"
-    environment = describe_environment(execution)
-    machine = {name: environment[name] for name in ("device", "device_name", "torch")}
-    try:
-        known = dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        known = {}
-    if known.get("precision") in ("fp32", "bf16") and machine.items() <= known.items():
-        return known["precision"]
-    try:
-        precision = choose_precision(plan.task.experiments, data, len(plan.spec.class_names), execution)
-    except Exception:
-        return "fp32"
-    write_atomically(path, to_json({**machine, "precision": precision}))
-    return precision
-
-
-def make_jobs(plan: Plan, options: argparse.Namespace, execution: Execution) -> list[CellJob]:
-    """One job for each cell, all models of a seed before the next seed."""
-    environment = describe_environment(execution)
-    sources = {experiment.name: source_hash(experiment) for experiment in plan.experiments}
-    folder = options.runs_dir / plan.task.name / execution.kind
-    return [
-        CellJob(
-            task=plan.task.name,
-            spec=plan.spec,
-            experiment=experiment,
-            seed=seed,
-            config_hash=plan.hashes[experiment.name],
-            image_shape=plan.spec.image_shape,
-            data_dir=options.data_dir,
-            download=not options.no_download,
-            environment={**environment, "source_hash": sources[experiment.name]},
-            execution=execution,
-            folder=folder / experiment.name / plan.hashes[experiment.name] / f"seed{seed}",
-        )
-        for seed in plan.seeds
-        for experiment in plan.experiments
-    ]
-
-
 def train(
     plan: Plan, options: argparse.Namespace, jobs: list[CellJob], data: Splits, processes: int
 ) -> tuple[list[RunRecord], bool]:
@@ -238,23 +171,6 @@ def draw_or_tell(plan: Plan, kind: str) -> bool:
         warn(f"not drawn: {type(error).__name__}: {error}")
         return False
     return True
-
-
-def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dict[str, float]:
-    """Rough seconds of training for each job, by its stem, from a few timed steps of each model."""
-    experiments = {job.experiment.name: job.experiment for job in jobs}
-    seconds = {}
-    for name, experiment in experiments.items():
-        steps = len(batch_sizes(len(data.train), experiment.config.batch_size)) * experiment.config.epochs
-        try:
-            step = seconds_per_step(experiment, data, len(jobs[0].spec.class_names), execution)
-        except Exception:  # whatever it is, the cell itself will fail with it and leave a record
-            step = 0.0
-        seconds[name] = EVALUATION_SHARE * step * steps
-    return {
-        job.stem: seconds[job.experiment.name] * (1 - job.checkpoints.epoch() / job.experiment.config.epochs)
-        for job in jobs
-    }
 
 
 def time_models(

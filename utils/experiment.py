@@ -119,61 +119,6 @@ def resolved_config(config: TrainConfig) -> dict:
     }
 
 
-def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
-    """Every field of the recipes and, within one model class, every model option that differs: {name: (a's, b's)}."""
-    recipes = [dataclasses.asdict(experiment.config) for experiment in (a, b)]
-    options = [model_options(experiment.model) for experiment in (a, b)]
-    found = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if recipes[0][name] != recipes[1][name]}
-    if options[0]["class"] == options[1]["class"]:
-        defaults = model_defaults(a.model)
-        for name in sorted(options[0].keys() | options[1].keys()):
-            values = tuple(chosen.get(name, defaults.get(name)) for chosen in options)
-            if values[0] != values[1]:
-                found[name] = values
-    return found
-
-
-def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
-    """Options of the same name that differ between two model classes, as part of their architectures."""
-    options = [model_defaults(experiment.model) | model_options(experiment.model) for experiment in (a, b)]
-    if options[0].pop("class") == options[1].pop("class"):
-        return {}
-    common = options[0].keys() & options[1].keys()
-    return {n: (options[0][n], options[1][n]) for n in sorted(common) if options[0][n] != options[1][n]}
-
-
-def audit(task: Task) -> None:
-    """Raises ValueError if a contrast names no experiment of the task, its two differ in other than it declares, or a
-    model hides its options."""
-    every = (*task.experiments, *task.ablation)
-    names = [experiment.name for experiment in every]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two experiments have the same name: {', '.join(names)}")
-    for name, model in ((experiment.name, experiment.model) for experiment in every):
-        named_only = isinstance(model, partial) and not model.args
-        if not inspect.isclass(model.func if named_only else model):
-            raise ValueError(f"{name}: its model must be a class or a partial of one with keywords, to see its options")
-    experiments = {experiment.name: experiment for experiment in task.experiments}
-    if task.ablation and not variants(task.contrasts):
-        raise ValueError("an ablation needs a contrast of two variants, declared with what they differ in")
-    for contrast in task.contrasts:
-        unknown = [name for name in (contrast.a, contrast.b) if name not in experiments]
-        if unknown:
-            raise ValueError(f"a contrast names {', '.join(unknown)}: choose from {', '.join(experiments)}")
-        found = differences(experiments[contrast.a], experiments[contrast.b])
-        if undeclared := sorted(found.keys() - set(contrast.differs)):
-            told = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
-            raise ValueError(f"{contrast.a} and {contrast.b} differ in {told}, which their contrast doesn't declare")
-        if alike := sorted(set(contrast.differs) - found.keys()):
-            told = ", ".join(alike)
-            raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {told}, as their contrast declares")
-
-
-def variants(contrasts: Sequence[Contrast]) -> tuple[str, str] | None:
-    """The first contrast of two variants of one model, which declare how they differ; None if there is none."""
-    return next(((contrast.a, contrast.b) for contrast in contrasts if contrast.differs), None)
-
-
 def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[str, Sequence[int]]) -> str:
     """Twelve hexadecimal digits for everything that decides what a run means, but for its seed and machine."""
     content = {

@@ -5,7 +5,7 @@ from statistics import median_low
 
 import numpy as np
 
-from utils.stats import Interval
+from utils.stats.intervals import Interval
 
 
 def with_bounds(interval: Interval, in_words: Callable[[float], str]) -> str:

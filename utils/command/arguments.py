@@ -1,0 +1,163 @@
+"""The command line's options, checked before anything is done."""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.checkout import CHECKOUT
+from utils.data.sources import default_data_dir
+from utils.experiment import PROTOCOLS, Experiment, Task
+from utils.training.device import DEVICES
+
+SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # for all models, unless options say otherwise
+# Options that override a field of the recipe for all models.
+OVERRIDES = {
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "lr": "learning_rate",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+    "limit": "limit",
+}
+
+
+def at_least(minimum: int):
+    """An argparse type: a whole number of at least `minimum`."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {minimum} or more")
+        return value
+
+    return whole_number
+
+
+def finite(minimum: float, *, exclusive: bool = False, below: float = math.inf):
+    """An argparse type: a finite number from `minimum` (itself excluded if `exclusive`) to under `below`."""
+    bounds = f"{'above' if exclusive else 'of at least'} {minimum:g}"
+    if below < math.inf:
+        bounds += f" and under {below:g}"
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and (value > minimum or value == minimum and not exclusive) and value < below):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bounds}")
+        return value
+
+    return number
+
+
+def parser_for(task: Task) -> argparse.ArgumentParser:
+    compared = ", ".join(experiment.name for experiment in task.experiments)
+    parser = argparse.ArgumentParser(description=f"Compare {compared} on {task.dataset}.", allow_abbrev=False)
+    names = [experiment.name for experiment in (*task.experiments, *task.ablation)]
+
+    recipe = parser.add_argument_group("recipe (a value other than the recipe's own makes the run a quick look)")
+    recipe.add_argument("--epochs", type=at_least(1), metavar="N")
+    recipe.add_argument("--batch-size", type=at_least(1), metavar="N")
+    recipe.add_argument("--lr", type=finite(0, exclusive=True), metavar="X", help="learning rate")
+    recipe.add_argument("--momentum", type=finite(0, below=1), metavar="X", help="of SGD")
+    recipe.add_argument("--weight-decay", type=finite(0), metavar="X")
+    recipe.add_argument("--limit", type=at_least(1), metavar="N", help="train on the first N examples: a quick look")
+    recipe.add_argument("--smoke", action="store_true", help="the whole pipeline on small embedded data: a quick look")
+
+    what = parser.add_argument_group("what to run")
+    which = f"of {', '.join(names)}; default: {compared}"
+    what.add_argument("--models", nargs="+", choices=names, metavar="NAME", help=which)
+    if task.ablation:
+        added = ", ".join(experiment.name for experiment in task.ablation)
+        what.add_argument("--ablation", action="store_true", help=f"all of these and {added}")
+    parser.set_defaults(ablation=False)
+    what.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="holdout",
+        help="original: train on all training images and validate on the test set, as the original report did",
+    )
+    seeds = what.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", nargs="+", type=at_least(0), metavar="K", help="default: 0")
+    seeds.add_argument("--num-seeds", type=at_least(1), metavar="N", help="the first N seeds")
+    what.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="don't train again what has finished in the runs folder (default)",
+    )
+    what.add_argument("--time-only", action="store_true", help="only the timing pass; trains nothing")
+    what.add_argument("--replot", action="store_true", help="only pictures and text again, from the records")
+    what.add_argument("--kind", metavar="KIND", help="with --replot: the records to show, such as cpu-bf16")
+    what.add_argument("--fresh", action="store_true", help="drop this kind's older records when the first run is done")
+
+    where = parser.add_argument_group("where")
+    where.add_argument("--data-dir", type=Path, default=default_data_dir(), metavar="DIR", help="default: %(default)s")
+    where.add_argument("--no-download", action="store_true", help="use only data that are in the data folder")
+    where.add_argument("--output-dir", type=Path, metavar="DIR", help=f"default: plots/{task.name}")
+    where.add_argument("--runs-dir", type=Path, default=CHECKOUT / "runs", metavar="DIR", help="default: runs")
+
+    how = parser.add_argument_group("how")
+    how.add_argument("--device", choices=DEVICES, default="auto")
+    how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    how.add_argument("--jobs", type=at_least(1), metavar="N", help="runs side by side on a CPU; default: one a core")
+    how.add_argument("--quiet", action="store_true", help="print errors and the closing lines only")
+    return parser
+
+
+def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The checked options; prints what is wrong and exits with 2 if something is."""
+    parser = parser_for(task)
+    options = parser.parse_args(argv)
+    options.seeds = options.seeds or list(range(options.num_seeds or 1))
+    if len(set(options.seeds)) < len(options.seeds):
+        parser.error(f"argument --seeds: {' '.join(map(str, options.seeds))} names a seed twice")
+    if options.models and len(set(options.models)) < len(options.models):
+        parser.error(f"argument --models: {' '.join(options.models)} names a model twice")
+    if options.kind and not options.replot:
+        parser.error("argument --kind: goes with --replot")
+    if options.replot and options.time_only:
+        parser.error("argument --time-only: not allowed with --replot, which measures nothing")
+    if options.time_only and options.models:
+        parser.error("argument --time-only: times all models of the task, so not allowed with --models")
+    if options.momentum is not None and any(e.config.optimizer != "sgd" for e in task.experiments):
+        parser.error("argument --momentum: this task trains with Adam, which has none")
+    compared = {experiment.name for experiment in task.experiments}
+    if options.ablation and options.models:
+        parser.error("argument --ablation: adds to all models of the task, so not allowed with --models")
+    if options.protocol == "original" and (options.ablation or not compared.issuperset(options.models or ())):
+        parser.error(f"argument --protocol: original has no ablation; choose from {', '.join(sorted(compared))}")
+    if options.protocol == "original" and options.time_only:
+        parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
+    for folder in (options.output_dir, options.runs_dir, options.data_dir):
+        for path in (folder, *folder.absolute().parents) if folder else ():
+            if (path.exists() or path.is_symlink()) and not path.is_dir():
+                parser.error(f"{folder}: {path} is a file or a link to nothing, not a folder")
+    return options
+
+
+def overridden(task: Task, options: argparse.Namespace) -> Task:
+    """The task with the options' overrides applied to all its recipes."""
+    given = {field: getattr(options, option) for option, field in OVERRIDES.items()}
+    changes = {field: value for field, value in given.items() if value is not None}
+    if options.smoke:
+        changes = SMOKE_RECIPE | changes
+
+    def changed(experiments: Sequence[Experiment]) -> list[Experiment]:
+        return [dataclasses.replace(e, config=dataclasses.replace(e.config, **changes)) for e in experiments]
+
+    return dataclasses.replace(task, experiments=changed(task.experiments), ablation=changed(task.ablation))
+
+
+def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experiment]:
+    """The experiments to run: those named, else those of the task, and its ablation where that is asked for."""
+    every = [*task.experiments, *task.ablation]
+    if options.models:
+        return [experiment for experiment in every if experiment.name in options.models]
+    return every if options.ablation else list(task.experiments)

@@ -1,0 +1,47 @@
+"""What a person sees while training: one bar on a terminal, plain lines elsewhere, nothing if quiet."""
+
+import sys
+from contextlib import suppress
+
+from tqdm import tqdm
+
+from utils.training.cell import CellJob
+
+
+class Progress:
+    """Counts the epochs of all cells; a context manager whose `epoch_done` takes each epoch's history entry.
+
+    A reader that has gone, or a log on a full disk, ends no training.
+    """
+
+    def __init__(self, jobs: list[CellJob], quiet: bool):
+        self.epochs_done = dict.fromkeys((job.stem for job in jobs), 0)
+        self.quiet = quiet
+        self.plain = not quiet and not sys.stderr.isatty()
+        total = sum(job.experiment.config.epochs for job in jobs)
+        self.bar = tqdm(total=total, unit="epoch", disable=quiet or self.plain, dynamic_ncols=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        with suppress(OSError):
+            self.bar.close()
+
+    def epoch_done(self, job: CellJob, entry: dict) -> None:
+        self.epochs_done[job.stem] += 1
+        text = (
+            f"{job.experiment.name} seed {job.seed} epoch {self.epochs_done[job.stem]}/{job.experiment.config.epochs} "
+            f"train {entry['train_loss']:.4f} val {entry['val_loss']:.4f} accuracy {entry['val_accuracy']:.2%}"
+        )
+        with suppress(OSError):
+            self.bar.set_description(text, refresh=False)
+            self.bar.update()
+        if self.plain:
+            self.say(f"{text}  {entry['train_seconds'] + entry['eval_seconds']:.1f} s")
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if not self.quiet:
+            with suppress(OSError):
+                self.bar.write(text, file=sys.stderr)

@@ -1,0 +1,166 @@
+"""Images and labels that live on the device; a batch is an index operation and a normalisation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn import functional as F
+
+from utils.data.sources import load_arrays
+from utils.data.specs import DataError, DatasetSpec
+
+HOLD_OUT = 5000  # training images held out for validation
+FIT_SUBSET = 5000  # training images on which fit_loss is computed
+SPLIT_SEED = 0  # the split is the same for every seed
+PADDING = 4  # pixels on each side, for random crops
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """`images` (N, H, W, C) uint8 and `labels` (N,) int64 on one device; `mean` and `std` per channel in [0, 1]."""
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "ImageSet":
+        rows = torch.as_tensor(indices, device=self.labels.device)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+    def to(self, device: torch.device) -> "ImageSet":
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def batches(
+        self, batch_size: int, order: Tensor | None = None, offsets: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (B, C, H, W), float32 in channels_last, and labels (B,); the last batch may be smaller.
+
+        `order` (M,) int64 gives the examples and their order; without it they come as stored. `offsets` (N, 3), those
+        of `augmentation_offsets` for each example, moves and flips the images.
+        """
+        std = torch.tensor(self.std, device=self.labels.device)
+        scale, shift = 1 / (255 * std), torch.tensor(self.mean, device=self.labels.device) / std
+        start = 0
+        for size in batch_sizes(len(self) if order is None else len(order), batch_size):
+            rows = slice(start, start + size) if order is None else order[start : start + size]
+            start += size
+            images = self.images[rows]  # (B, H, W, C)
+            if offsets is not None:
+                images = crop_and_flip(images, offsets[rows])
+            images = images.float().mul_(scale).sub_(shift)
+            yield images.permute(0, 3, 1, 2), self.labels[rows]
+
+
+def batch_sizes(examples: int, batch_size: int) -> list[int]:
+    """The sizes of the batches of one pass; a last one of a single example joins the batch before it.
+
+    Batch normalisation has no variance to divide by in a batch of one, and dropping an example is no answer.
+    """
+    whole, rest = divmod(examples, batch_size)
+    sizes = [batch_size] * whole + [rest] * (rest > 0)
+    if len(sizes) > 1 and rest == 1:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
+def augmentation_offsets(examples: int, generator: torch.Generator) -> Tensor:
+    """For each example the row and column (0 to 2 * PADDING) at which to crop, and whether to flip (0 or 1): (N, 3)."""
+    corners = torch.randint(2 * PADDING + 1, (examples, 2), generator=generator)
+    flips = torch.randint(2, (examples, 1), generator=generator)
+    return torch.cat([corners, flips], dim=1)
+
+
+def crop_and_flip(images: Tensor, offsets: Tensor) -> Tensor:
+    """Each of `images` (B, H, W, C) padded by PADDING black pixels, cropped to its size again and perhaps flipped.
+
+    `offsets` (B, 3) are those of `augmentation_offsets`. The usual augmentation of CIFAR-10 (He et al. 2016, section
+    4.2, https://arxiv.org/abs/1512.03385), for all images at once.
+    """
+    _, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
+    top, left, flip = offsets.T
+    rows = top[:, None] + torch.arange(height, device=images.device)  # (B, H)
+    columns = torch.arange(width, device=images.device).expand(len(images), width)  # (B, W)
+    columns = left[:, None] + torch.where(flip[:, None] == 1, width - 1 - columns, columns)
+    which = torch.arange(len(images), device=images.device)
+    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run sees: `train` to learn from, `fit` (a fixed part of it) and `val` each epoch, `test` once.
+
+    By the original report's protocol `val` is the test set.
+    """
+
+    train: ImageSet
+    fit: ImageSet
+    val: ImageSet
+    test: ImageSet
+
+    def to(self, device: torch.device) -> "Splits":
+        return Splits(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        _, height, width, channels = self.train.images.shape
+        return channels, height, width
+
+
+def stratified_subset(labels: np.ndarray, size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of all but `size` examples, and of those: every class in proportion, fixed by SPLIT_SEED.
+
+    Raises DataError if some class would be missing from the subset.
+    """
+    present = np.bincount(labels, minlength=num_classes) > 1  # one for either side
+    if not present.all():
+        raise _missing(size, ~present)
+    rest, subset = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=SPLIT_SEED)
+    present = np.bincount(labels[subset], minlength=num_classes) > 0
+    if not present.all():
+        raise _missing(size, ~present)
+    return np.sort(rest), np.sort(subset)
+
+
+def _missing(size: int, classes: np.ndarray) -> DataError:
+    return DataError(f"the {size} examples split off hold none of class {', '.join(map(str, np.flatnonzero(classes)))}")
+
+
+def image_set(images: np.ndarray, labels: np.ndarray, spec: DatasetSpec) -> ImageSet:
+    """An ImageSet on the CPU from (N, H, W) or (N, H, W, C) uint8 images."""
+    if images.ndim == 3:
+        images = images[..., None]
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), spec.mean, spec.std)
+
+
+def load_splits(
+    spec: DatasetSpec, data_dir: Path, download: bool = True, limit: int | None = None, protocol: str = "holdout"
+) -> Splits:
+    """Load a data set and split it; `limit` keeps the first examples of the training split. All on the CPU.
+
+    With the `protocol` "original" nothing is held out of the training images, and `val` is the test set.
+
+    Raises utils.download.DataError if the data can't be had or are wrong.
+    """
+    arrays = load_arrays(spec, data_dir, download)
+    train = image_set(arrays["train_images"], arrays["train_labels"], spec)
+    test = image_set(arrays["test_images"], arrays["test_labels"], spec)
+    labels, classes = arrays["train_labels"], len(spec.class_names)
+    if protocol == "original":
+        val, train = test, train.take(np.arange(len(train))[:limit])
+    else:
+        size = min(HOLD_OUT, len(train) // 5)  # the embedded data sets are small
+        kept, held_out = stratified_subset(labels, size, classes)
+        val, train = train.take(held_out), train.take(kept[:limit])
+    if len(train) < FIT_SUBSET + classes:  # too few are left to split off one of each class
+        return Splits(train, train.take(np.arange(min(FIT_SUBSET, len(train)))), val, test)
+    _, fit = stratified_subset(train.labels.numpy(), FIT_SUBSET, classes)
+    return Splits(train, train.take(fit), val, test)

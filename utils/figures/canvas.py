@@ -1,0 +1,119 @@
+"""What all figures share: look, a canvas of README width, legends, empty panels, saving. Never loads torch."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from utils.files import write_atomically
+from utils.words import plural
+
+WIDTH = 9.0  # inches: 10-point text reads at the 900 pixels of a README
+NOTE_LETTERS = 115  # a line of 9-point text
+TITLE_LETTERS = 85  # a line of a figure's title
+STYLE = {
+    "figure.dpi": 150,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e0e0e0",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.handlelength": 3.0,  # shows the line style beside the marker
+    "figure.constrained_layout.w_pad": 0.1,  # inches; the other two are parts of a panel
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.wspace": 0.04,
+    "figure.constrained_layout.hspace": 0.04,
+}
+# Okabe and Ito's colours ("Color Universal Design", 2008) without black and yellow, and two darker ones; simulated
+# for protanopia, deuteranopia and tritanopia, no two of the first four come nearer than 17 (CIE76).
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#7A1F5C", "#56B4E9", "#E69F00", "#CC79A7", "#8C8C3A")
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = "os^DvPX*"
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one curve or model looks, alike in every figure."""
+
+    color: str
+    linestyle: str | tuple
+    marker: str
+
+
+Styles = Mapping[str, LineStyle]
+
+
+def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
+    """A style for each model by its position in the declared order: it keeps it while other models have no record."""
+    return {
+        model: LineStyle(
+            COLORS[i % len(COLORS)],
+            LINE_STYLES[i % len(LINE_STYLES)],
+            MARKERS[i % len(MARKERS)],
+        )
+        for i, model in enumerate(declared)
+    }
+
+
+def seed_count(counts: Sequence[int]) -> str:
+    """The numbers of seeds of several models in words: "1 seed", "6 seeds", "1 to 6 seeds"."""
+    low, high = min(counts), max(counts)
+    return f"{low} to {high} seeds" if low < high else plural(low, "seed")
+
+
+def signed(value: float, digits: int) -> str:
+    """Such as "+1.2" or "−0.3"; what rounds to 0 has no sign."""
+    text = f"{value:+z.{digits}f}"
+    return text.replace("-", "−") if text.strip("+0.") else text[1:]
+
+
+def labelled_lines(ax: Axes) -> list[Artist]:
+    """The lines that a legend names: all but those that matplotlib labels itself."""
+    return [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+
+
+def new_figure(height: float, title: str) -> Figure:
+    """A figure of README width that needs no display and touches no global state of pyplot."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], note: str = "") -> None:
+    """One legend for all panels, below them, in as few rows as the width allows, `note` above it."""
+    for rows in range(1, len(handles) + 1):
+        columns = math.ceil(len(handles) / rows)
+        legend = figure.legend(handles=handles, title=note, title_fontsize=9, ncols=columns, loc="outside lower center")
+        if rows == len(handles) or legend.get_window_extent().width < figure.bbox.width:
+            break
+        legend.remove()
+    legend.get_title().set_multialignment("center")
+
+
+def empty_panel(ax: Axes, why: str) -> Axes:
+    """A panel without data that says why."""
+    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="#666666")
+    ax.tick_params(length=0, labelbottom=False)
+    ax.grid(False)
+    return ax
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure atomically as a PNG; raises OSError."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})  # no version: it would change the bytes
+    write_atomically(path, buffer.getvalue())
+    return path

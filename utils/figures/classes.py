@@ -1,0 +1,127 @@
+"""What is taken for what: confusion matrices, their difference between two models, and mistakes. Never loads torch."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, PowerNorm
+from matplotlib.figure import Figure
+
+from utils.figures.canvas import new_figure, seed_count, signed
+from utils.findings.confusion import confusion_change, shares_of_rows
+from utils.records.record import RunRecord
+from utils.stats.intervals import FEWEST_SEEDS
+
+MISTAKES_A_ROW = 8
+GREY = "#dddddd"
+
+
+def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
+    """The confusion matrix of one model's test predictions, summed over its seeds."""
+    first, n = records[0], len(records)
+    summed = f"summed over {n} seeds" if n > 1 else "1 seed"
+    title = f"{first.model} on {first.data_name}: test images by class, {summed}\nCounts and percent of each row"
+    figure = new_figure(8.2, title)
+    confusion(figure.subplots(), records)
+    return figure
+
+
+def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
+    """Counts summed over seeds, rows true and columns predicted classes; colour and percent are shares of the row.
+
+    The colour follows the cube root of the share, since the errors of a good model would all look white otherwise.
+    """
+    counts = sum(record.counts_by_class for record in records)
+    shares = shares_of_rows(counts)
+    ax.imshow(shares, cmap="Blues", norm=PowerNorm(1 / 3, vmin=0, vmax=1))
+    for (row, column), count in np.ndenumerate(counts):
+        text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
+        color = "white" if shares[row, column] > 0.2 else "black" if count else "#aaaaaa"
+        write_in_cell(ax, row, column, text, color)
+    return name_classes(ax, records[0])
+
+
+def write_in_cell(ax: Axes, row: int, column: int, text: str, color: str) -> None:
+    # Inside the axes anyway, and the layout would measure every one of them.
+    ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9).set_in_layout(False)
+
+
+def name_classes(ax: Axes, record: RunRecord) -> Axes:
+    """Rows for the true classes and columns for the predicted ones."""
+    names = record.class_names
+    if has_long_names(record):
+        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        ax.set_xticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
+    ax.set(xlabel="predicted class", ylabel="true class")
+    return ax
+
+
+def confusion_difference(a_records: Sequence[RunRecord], b_records: Sequence[RunRecord]) -> Figure:
+    """Which confusions b has more or less often than a, in points of the true class's test images."""
+    a, b = a_records[0], b_records[0]
+    change = confusion_change(a_records, b_records)
+    title = f"{b.data_name}: confusion of {b.model} minus {a.model}\n"
+    if change.n < FEWEST_SEEDS:
+        title += f"Points of each row, {seed_count([change.n])}: too few for intervals, so no cell is greyed"
+    else:
+        title += (
+            f"Points of each row, mean of {change.n} seeds; grey: unadjusted 95% t-interval covers 0 or is undefined"
+        )
+    figure = new_figure(8.2, title)
+    ax = figure.subplots()
+    points = 100 * change.mean
+    largest = max(float(np.abs(points).max()), 0.1)
+    shown = np.ma.masked_array(points, change.unsure)
+    image = ax.imshow(shown, cmap=colormaps["PuOr"].with_extremes(bad=GREY), norm=CenteredNorm(halfrange=largest))
+    for (row, column), value in np.ndenumerate(points):
+        dark = abs(value) > 0.6 * largest and not change.unsure[row, column]
+        color = "#777777" if change.unsure[row, column] else "white" if dark else "black"
+        write_in_cell(ax, row, column, signed(value, 1), color)
+    name_classes(ax, b)
+    bar = figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02)
+    bar.set_label("more often (+) or less often (−), points of the row")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def model_mistakes(records: Sequence[RunRecord]) -> Figure:
+    """The most confident wrong test images of one model's lowest seed."""
+    record = min(records, key=lambda record: record.seed)
+    count = len(record.arrays["mistake_indices"])
+    title = f"{record.model} on {record.data_name}: the {count} most confident test mistakes, seed {record.seed}"
+    title += "\nTrue class → predicted class, and the probability it gave"
+    rows = max(1, math.ceil(count / MISTAKES_A_ROW))
+    figure = new_figure(0.8 + (1.5 if has_long_names(record) else 1.3) * rows, title)
+    axes = figure.subplots(rows, MISTAKES_A_ROW, squeeze=False)
+    for index, ax in enumerate(axes.flat):
+        if index < count:
+            mistake(ax, record, index)
+        else:
+            ax.set_axis_off()
+    return figure
+
+
+def has_long_names(record: RunRecord) -> bool:
+    """Whether two class names take more than one line above a small picture."""
+    return max(map(len, record.class_names)) > 4
+
+
+def mistake(ax: Axes, record: RunRecord, index: int) -> Axes:
+    """The wrong test image of rank `index`, with its true class, the predicted one and that one's probability."""
+    arrays = record.arrays
+    image = arrays["mistake_images"][index].transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    where = arrays["mistake_indices"][index]
+    true = record.class_names[arrays["test_labels"][where]]
+    predicted = record.class_names[arrays["test_predictions"][where]]
+    arrow = "\n→ " if has_long_names(record) else " → "
+    ax.set_title(f"{true}{arrow}{predicted}\n{arrays['mistake_confidences'][index]:.2%}")
+    ax.set_axis_off()
+    return ax

@@ -1,0 +1,201 @@
+"""How gradients flow through a net: over training, and over depth. Drawn from records. Never loads torch.
+
+Layers are the weights of the main path, counted from the input; shortcuts lie beside it. Norms that are exactly zero
+are left out rather than lifted, and with them the mean over seeds.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
+
+from utils.figures.canvas import LineStyle, Styles, empty_panel, legend_below, new_figure, seed_count
+from utils.records.flow import QUANTILES, on_main_path
+from utils.records.record import RunRecord, Runs
+from utils.stats.intervals import FEWEST_SEEDS, mean_interval
+
+MEDIAN = QUANTILES.index(0.5)
+DEPTH = "depth (layer from the input)"
+ALL_ZERO = "gradients of exactly zero: nothing to draw"
+ZERO_COLOR = "#cccccc"
+SEEDS_NOTE = "Lines: geometric mean over seeds, small points: each seed"
+BARS_NOTE = f", bars: 95% t-interval, from {FEWEST_SEEDS} seeds up"
+# share of the model's colour in white, marker, line
+EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
+LEGEND_COLOR = "#333333"
+
+
+def gradient_flow(records: Sequence[RunRecord]) -> Figure:
+    """The gradient norm of each of a model's layers over training; `records` are its seeds, all with gradient flow."""
+    return over_training(records, "flow_norms", "gradient norm")
+
+
+def update_ratio(records: Sequence[RunRecord]) -> Figure:
+    """How far a step moves each of a model's layers, relative to its weights; `records` as in `gradient_flow`."""
+    return over_training(records, "flow_update_ratios", "update ratio ‖Δw‖ / ‖w‖")
+
+
+def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Figure:
+    """Left a curve for each layer, right the same as a heat map."""
+    first = records[0]
+    each_seed = main_path(records, array)[..., MEDIAN]
+    means = geometric_mean(each_seed)
+    bins, epochs = len(means), len(first.history)
+    note = f". {SEEDS_NOTE}" if len(records) > 1 else ""
+    title = f"{first.model} on {first.data_name}: {quantity} by layer, {seed_count([len(records)])}"
+    figure = new_figure(5.2, f"{title}\nMedians, {bins // epochs} an epoch{note}")
+    axes = figure.subplots(1, 2)
+    if np.isnan(means).all():
+        for ax in axes:
+            empty_panel(ax, ALL_ZERO).set_yticks([])
+        return figure
+    layer_curves(axes[0], each_seed, epochs)
+    axes[0].set_ylabel(quantity)
+    layer_heat_map(axes[1], means, epochs, main_path_names(first), quantity)
+    if np.isnan(means).any():
+        figure.supxlabel(
+            f"Grey on the right, a gap on the left: exactly zero{' in one seed or more' if len(records) > 1 else ''}",
+            fontsize=9,
+        )
+    return figure
+
+
+def main_path(records: Sequence[RunRecord], array: str) -> np.ndarray:
+    """The array of each seed, (n, rows, L, ...) float64, for the L weights of the main path; NaN for exact zeros."""
+    main = on_main_path(records[0].arrays["flow_weight_names"])
+    values = np.array([record.arrays[array][:, main] for record in records], dtype=np.float64)
+    return np.where(values > 0, values, np.nan)
+
+
+def main_path_names(record: RunRecord) -> list[str]:
+    """Name, as in the model's state dict, and depth of each layer."""
+    names = record.arrays["flow_weight_names"]
+    kept = names[on_main_path(names)]
+    return [f"{name}  ({depth})" for depth, name in enumerate(kept, start=1)]
+
+
+def geometric_mean(each_seed: np.ndarray) -> np.ndarray:
+    """Over the seeds, the first axis; NaN where one of them is."""
+    return np.exp(np.log(each_seed).mean(axis=0))
+
+
+def layer_curves(ax: Axes, each_seed: np.ndarray, epochs: int) -> Axes:
+    """`each_seed` (n, bins, L) over training on a log axis, coloured by depth, with the key below the panel."""
+    seeds, bins, layers = each_seed.shape
+    middles = (np.arange(bins) + 0.5) * epochs / bins
+    # Without its palest end, which is hard to see on white.
+    colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, layers)))
+    for depth, color in enumerate(colors.colors):
+        if seeds > 1:
+            ax.plot(middles, each_seed[:, :, depth].T, "o", color=color, markersize=1.5, markeredgewidth=0, alpha=0.5)
+        ax.plot(middles, geometric_mean(each_seed[:, :, depth]), color=color, linewidth=1.4)
+    ax.set_yscale("log")
+    label_epochs(ax, epochs)
+    by_depth = ScalarMappable(BoundaryNorm(np.arange(layers + 1) + 0.5, layers), colors)
+    bar = ax.figure.colorbar(by_depth, ax=ax, location="bottom", label=DEPTH)
+    bar.set_ticks(np.unique(np.linspace(1, layers, 9).round()))
+    bar.minorticks_off()
+    return ax
+
+
+def layer_heat_map(ax: Axes, means: np.ndarray, epochs: int, names: Sequence[str], quantity: str) -> Axes:
+    """`means` (bins, L) as colours on a log scale, the input's layer on top, with the key below the panel."""
+    bins, layers = means.shape
+    spans, rows = np.arange(bins + 1) * epochs / bins, np.arange(layers + 1) + 0.5
+    mesh = ax.pcolormesh(spans, rows, np.ma.masked_invalid(means.T), cmap="magma", norm="log")
+    ax.set_facecolor(ZERO_COLOR)
+    ax.invert_yaxis()
+    ax.set_yticks(range(1, layers + 1), names, fontsize=8)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False)
+    label_epochs(ax, epochs)
+    bar = ax.figure.colorbar(mesh, ax=ax, location="bottom", label=quantity)
+    ticks = np.geomspace(np.nanmin(means), np.nanmax(means), 5)  # decades may be too few to read, or too many to fit
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.minorticks_off()
+    return ax
+
+
+def label_epochs(ax: Axes, epochs: int) -> None:
+    ax.set_xlim(0, epochs)
+    ax.set_xlabel("epochs trained")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
+    """The models side by side: gradient norm against depth at the first, a middle and the last epoch.
+
+    `runs` holds records with gradient flow only.
+    """
+    rows = math.ceil(len(runs) / 3)
+    columns = math.ceil(len(runs) / rows)
+    data = next(iter(runs.values()))[0].data_name
+    most = max(map(len, runs.values()))
+    several = f"\n{SEEDS_NOTE}" if most > 1 else ""
+    several += BARS_NOTE if most >= FEWEST_SEEDS else ""
+    figure = new_figure(1.6 + 2.6 * rows, f"{data}: gradient norm against depth, median of an epoch's steps{several}")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for ax, (model, records) in zip(axes.flat, runs.items(), strict=False):
+        norms_over_depth(ax, records, styles[model])
+        ax.set_title(f"{model}\n{seed_count([len(records)])}, epochs {epochs_in_words(records[0])}")
+    for ax in axes.flat[len(runs) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("gradient norm")
+    handles = [
+        Line2D([], [], color=tinted(LEGEND_COLOR, ink), marker=marker, linestyle=line, label=label)
+        for label, (ink, marker, line) in EPOCH_LOOKS.items()
+    ]
+    legend_below(figure, handles)
+    return figure
+
+
+def shown_epochs(record: RunRecord) -> dict[str, int]:
+    """First, middle and last epoch, from 1, those that a short run lacks left out."""
+    last = len(record.arrays["flow_epoch_norms"])
+    middle = {"middle epoch": (last + 1) // 2} if last > 2 else {}
+    return {"first epoch": 1, **middle, **({"last epoch": last} if last > 1 else {})}
+
+
+def epochs_in_words(record: RunRecord) -> str:
+    return ", ".join(map(str, shown_epochs(record).values()))
+
+
+def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
+    """One model's norms against depth: for each shown epoch the geometric mean over seeds as a line.
+
+    With the mean's 95% t-interval of log norms as a bar from 3 seeds up, beside it a small point a seed.
+    """
+    beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
+    each_seed = main_path(records, "flow_epoch_norms")  # (n, epochs, L)
+    depths = np.arange(each_seed.shape[2]) + 1
+    ax.set_xlabel(DEPTH)
+    if np.isnan(each_seed).all():
+        return empty_panel(ax, ALL_ZERO)
+    for label, epoch in shown_epochs(records[0]).items():
+        ink, marker, line = EPOCH_LOOKS[label]
+        color, norms = tinted(style.color, ink), each_seed[:, epoch - 1]
+        means = geometric_mean(norms)
+        ax.plot(depths, means, marker, linestyle=line, color=color, markersize=4, label=label)
+        if len(records) > 1:
+            places = np.broadcast_to(depths, norms.shape)
+            ax.plot(places.T, norms.T, "o", color=color, markersize=2, markeredgewidth=0, transform=beside)
+            intervals = [mean_interval(np.log(of_seeds)) for of_seeds in norms.T]
+            low, high = np.exp([(interval.low, interval.high) for interval in intervals]).T
+            ax.errorbar(depths, means, [means - low, high - means], fmt="none", color=color, linewidth=1, capsize=3)
+    ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def tinted(color: str, ink: float) -> tuple[float, ...]:
+    """`color` mixed into white."""
+    return tuple(1 - ink * (1 - channel) for channel in to_rgb(color))

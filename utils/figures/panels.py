@@ -1,0 +1,237 @@
+"""Figure parts: each function draws plain records on Axes and returns them; none saves. Never loads torch."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median_low
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import offset_copy
+
+from utils.figures.canvas import LineStyle, Styles, seed_count, signed
+from utils.findings.runs import accuracies_of, onset_epochs
+from utils.records.record import RunRecord, Runs
+from utils.stats.intervals import Interval, mean_interval
+from utils.words import plural, with_bounds
+
+TRAIN_STYLE = LineStyle("#999999", "-", "")
+FIT_STYLE = LineStyle("#333333", "-", "")
+POINT_COLOR = "#0072B2"  # where no model has a colour of its own
+LABEL_LETTERS = 30  # a line of a row's name
+
+
+def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
+    """`metric` of each seed over the epochs, shape (n, epochs)."""
+    return np.array([record.curve(metric) for record in records])
+
+
+def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
+    """The mean over seeds of `curves` (n, epochs), a band from the lowest to the highest and, if asked, each thinly.
+
+    From an epoch at which a seed's value isn't finite the mean and the band have a gap: they would be of other seeds.
+    """
+    epochs = np.arange(1, curves.shape[1] + 1)
+    if len(curves) > 1:
+        ax.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
+        if each_seed:
+            ax.plot(epochs, curves.T, color=style.color, linewidth=0.6, alpha=0.5)
+    ax.plot(
+        epochs,
+        curves.mean(axis=0),
+        color=style.color,
+        linestyle=style.linestyle,
+        marker=style.marker,
+        label=f"{label}, n = {len(curves)}",
+    )
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def learning_curves(ax: Axes, records: Sequence[RunRecord], quantity: str, style: LineStyle) -> Axes:
+    """One model's "loss" or "accuracy": on training images while training, on a fixed part of them, on validation."""
+    for part, part_style, label in (
+        ("train", TRAIN_STYLE, "train (training mode)"),
+        ("fit", FIT_STYLE, "fit (train images, evaluation mode)"),
+        ("val", style, "validation"),
+    ):
+        curve_over_seeds(ax, curves_of(records, f"{part}_{quantity}"), part_style, label, each_seed=True)
+    return name_quantity(ax, quantity)
+
+
+def name_quantity(ax: Axes, quantity: str, prefix: str = "") -> Axes:
+    ax.set_ylabel(prefix + quantity)
+    if quantity == "accuracy":
+        ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    return ax
+
+
+def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
+    """How much higher the loss is on validation images than on images trained on, both in evaluation mode."""
+    gaps = curves_of(records, "val_loss") - curves_of(records, "fit_loss")
+    curve_over_seeds(ax, gaps, style, "validation", each_seed=True)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_ylabel("gap: validation − fit loss")
+    return ax
+
+
+def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
+    """A line at the median of the epochs from which seeds overfit, if most of them do."""
+    epochs = onset_epochs(records)
+    if 2 * len(epochs) > len(records):
+        count = f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
+        label = f"overfitting onset{count}"
+        ax.axvline(median_low(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label=label)
+    return ax
+
+
+def all_validation_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles) -> Axes:
+    """Validation "loss" or "accuracy" of all models together."""
+    for model, records in runs.items():
+        curve_over_seeds(ax, curves_of(records, f"val_{quantity}"), styles[model], model, each_seed=False)
+    return name_quantity(ax, quantity, "validation ")
+
+
+def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
+    """Rows for models, the first one on top: names on the left, `values` in words right of the panel."""
+    ax.set_yticks(range(len(models)), models)
+    ax.set_ylim(len(models) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False, axis="y")
+    for row, value in enumerate(values):
+        ax.text(1.03, row, value, transform=ax.get_yaxis_transform(), va="center_baseline")
+    return ax
+
+
+def cost_bars(ax: Axes, costs: Mapping[str, Sequence[float]], styles: Styles, in_words: Callable[[float], str]) -> Axes:
+    """The median of each model's costs as a bar from zero, a line from quartile to quartile, below a point for each."""
+    for row, (model, values) in enumerate(costs.items()):
+        lower, median, upper = np.percentile(values, [25, 50, 75])
+        ax.barh(row, median, height=0.5, color=styles[model].color)
+        ax.hlines(row, lower, upper, color="black", linewidth=1.5)
+        if len(values) > 1:
+            small_points(ax, values, row + 0.37, styles[model].color)
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    return name_rows(ax, list(costs), [in_words(float(np.median(values))) for values in costs.values()])
+
+
+def small_points(ax: Axes, values: Sequence[float], height: float, color: str) -> None:
+    """Each single value, beside the mark that sums them up."""
+    ax.plot(values, np.full(len(values), height), "o", color=color, markersize=3.5, alpha=0.6, markeredgewidth=0)
+
+
+def accuracy_in_words(interval: Interval) -> str:
+    if np.isnan(interval.low):
+        return f"{interval.estimate:.2%}"
+    return f"{100 * interval.estimate:.2f} ± {100 * (interval.high - interval.estimate):.2f}%"
+
+
+def accuracy_limits(runs: Runs) -> tuple[float, float]:
+    """An axis zoomed to all seeds and intervals, at least 0.4 points wide and never far beyond 100%."""
+    accuracies = [accuracies_of(records) for records in runs.values()]
+    intervals = [mean_interval(values) for values in accuracies]
+    values = np.concatenate([*accuracies, [bound for i in intervals for bound in (i.low, i.high)]])
+    low, high = np.nanmin(values), min(np.nanmax(values), 1.0)
+    margin = max(0.08 * (high - low), 0.002)
+    return low - margin, min(high + margin, 1.0005)
+
+
+def half_widths(interval: Interval) -> list[list[float]]:
+    """What errorbar wants; NaN, which it leaves out, where there is no interval."""
+    return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
+
+
+def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
+    """Test accuracy of each seed in a row for each model."""
+    accuracies = {model: accuracies_of(records) for model, records in runs.items()}
+    alike = len(set(map(len, accuracies.values()))) == 1  # then the title says how many
+    seed_values(ax, accuracies, styles, lambda i: accuracy_in_words(i) + ("" if alike else f", n = {i.n}"))
+    ax.set_xlim(accuracy_limits(runs))
+    ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    return ax
+
+
+def seed_values(
+    ax: Axes, values: Mapping[str, np.ndarray], styles: Styles, in_words: Callable[[Interval], str]
+) -> Axes:
+    """One value a seed: the mean as the model's marker, its 95% t-interval as a bar, and below a small point a seed."""
+    intervals = {model: mean_interval(of_seeds) for model, of_seeds in values.items()}
+    for row, (model, of_seeds) in enumerate(values.items()):
+        style, interval = styles[model], intervals[model]
+        if len(of_seeds) > 1:
+            small_points(ax, of_seeds, row + 0.3, style.color)
+        ax.errorbar(interval.estimate, row, xerr=half_widths(interval), fmt="none", color=style.color, capsize=4)
+        ax.plot(interval.estimate, row, style.marker, color=style.color, markersize=5)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    return name_rows(ax, list(values), [in_words(interval) for interval in intervals.values()])
+
+
+def last_gaps(records: Sequence[RunRecord]) -> np.ndarray:
+    """Validation minus fit loss of each seed in its last epoch, shape (n,)."""
+    return (curves_of(records, "val_loss") - curves_of(records, "fit_loss"))[:, -1]
+
+
+def accuracy_against(
+    ax: Axes,
+    runs: Runs,
+    costs: Mapping[str, Sequence[float]],
+    styles: Styles,
+) -> Axes:
+    """Mean test accuracy with its 95% t-interval against the median and quartiles of each model's costs.
+
+    Beside each interval, a little to the right, a small point a seed.
+    """
+    beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
+    for model, records in runs.items():
+        style, accuracies = styles[model], accuracies_of(records)
+        interval = mean_interval(accuracies)
+        lower, median, upper = np.percentile(costs[model], [25, 50, 75])
+        spread = [[median - lower], [upper - median]]
+        ax.errorbar(median, interval.estimate, half_widths(interval), spread, fmt="none", color=style.color)
+        if len(records) > 1:
+            seeds = ax.plot(np.full(len(records), median), accuracies, "o", color=style.color, markersize=3, alpha=0.6)
+            seeds[0].set(transform=beside, markeredgewidth=0)
+        label = f"{model}, n = {len(records)}"
+        # Above the bars of all models, since those of equal cost lie on one another.
+        ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=6, label=label, zorder=3)
+    highest = max(max(costs[model]) for model in runs)
+    ax.set_xlim(-0.05 * highest, 1.1 * highest)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    return ax
+
+
+class Difference(NamedTuple):
+    """A planned difference for `forest`: its `interval`, its value `of_seeds`, all fractions; a verdict."""
+
+    label: str  # such as "B − A"
+    interval: Interval
+    of_seeds: Sequence[float]
+    verdict: str
+
+
+def forest(ax: Axes, rows: Sequence[Difference], margin: float) -> Axes:
+    """Differences in points of percent against a zero line, the margin of equivalence shaded unless it is 0."""
+    if margin:
+        shade = f"margin of equivalence, ±{100 * margin:.2f} points"
+        ax.axvspan(-100 * margin, 100 * margin, color="#e8e8e8", zorder=0, label=shade)
+    ax.axvline(0, color="black", linewidth=1)
+    for height, row in enumerate(rows):
+        estimate = 100 * row.interval.estimate
+        bars = 100 * np.array(half_widths(row.interval))
+        if len(row.of_seeds) > 1:
+            small_points(ax, 100 * np.asarray(row.of_seeds), height + 0.25, POINT_COLOR)
+        ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
+        ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set_xlabel("difference of test accuracy, points")
+    labels = [textwrap.fill(row.label, LABEL_LETTERS, break_on_hyphens=False) for row in rows]
+    return name_rows(ax, labels, [difference_in_words(row) for row in rows])
+
+
+def difference_in_words(row: Difference) -> str:
+    """Two lines: the difference with its interval, if it has one, and the number of seeds with the verdict."""
+    difference = with_bounds(row.interval, lambda fraction: signed(100 * fraction, 2))
+    return f"{difference}\n{plural(row.interval.n, 'seed')}: {row.verdict}"

@@ -1,0 +1,278 @@
+"""Whole figures of a task, and `draw_task`, which lists them all. Drawn from records alone. Never loads torch."""
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter, ScalarFormatter
+
+from utils.figures import panels
+from utils.figures.canvas import (
+    NOTE_LETTERS,
+    STYLE,
+    TITLE_LETTERS,
+    LineStyle,
+    Styles,
+    empty_panel,
+    labelled_lines,
+    legend_below,
+    model_styles,
+    new_figure,
+    save,
+    seed_count,
+    signed,
+)
+from utils.figures.classes import confusion_difference, model_confusion_matrix, model_mistakes
+from utils.figures.gradients import gradient_by_depth, gradient_flow, update_ratio
+from utils.figures.panels import Difference
+from utils.findings.depth import has_flow
+from utils.findings.sentences import overfitting_in_short, timed_on
+from utils.records.record import RunRecord, Runs, share_a_seed
+from utils.records.timing import TimingRecord
+from utils.stats.intervals import FEWEST_SEEDS
+
+NOT_MEASURED = "not measured yet"
+EACH_ROUND = " (small points)"
+
+
+def draw_task(
+    runs: Runs,
+    timing: TimingRecord | None,
+    folder: Path,
+    declared: Sequence[str],
+    *,
+    differences: Sequence[Difference] = (),
+    margin: float = 0.0,
+    confused_pair: tuple[str, str] | None = None,
+    ablation: Runs | None = None,
+) -> list[Path]:
+    """Draw every figure of a task into `folder` and return their paths; raises OSError.
+
+    `runs` maps each model to its finished records, in the order of display; `declared` names all models of the task,
+    since a model's position there decides its colour. `differences` are the planned ones, with the `margin` of
+    equivalence; `confused_pair` names two models whose confusion is to be compared, second minus first, once both
+    have a run of the same seed; `ablation` are the runs of the variants with other regularisers. The same records give
+    the same bytes.
+    """
+    if not runs:
+        return []
+    styles = model_styles(declared)
+    flow = {model: with_flow for model, records in runs.items() if (with_flow := list(filter(has_flow, records)))}
+    with matplotlib.style.context(["default", STYLE]):  # whatever the user's own matplotlibrc says
+        written = [
+            save(all_models_curves(runs, styles), folder / "all_models_curves.png"),
+            save(comparison(runs, timing, styles), folder / "comparison.png"),
+            save(accuracy_vs_cost(runs, timing, styles), folder / "accuracy_vs_cost.png"),
+            save(training_time(runs, timing, styles), folder / "training_time.png"),
+        ]
+        if differences:
+            title = f"{data_of(runs)}: planned differences of test accuracy"
+            written.append(save(contrasts_figure(differences, title, margin), folder / "contrasts.png"))
+        if confused_pair and share_a_seed(runs, *confused_pair):
+            figure = confusion_difference(*(runs[model] for model in confused_pair))
+            written.append(save(figure, folder / "confusion_difference.png"))
+        if ablation:
+            figure = regularisation_ablation(ablation, styles)
+            written.append(save(figure, folder / "regularisation_ablation.png"))
+        if flow:
+            written.append(save(gradient_by_depth(flow, styles), folder / "gradient_by_depth.png"))
+        for model, records in runs.items():
+            written += [
+                save(model_curves(records, styles[model]), folder / f"{model}_curves.png"),
+                save(model_confusion_matrix(records), folder / f"{model}_confusion_matrix.png"),
+                save(model_mistakes(records), folder / f"{model}_mistakes.png"),
+            ]
+        for model, records in flow.items():
+            written += [
+                save(gradient_flow(records), folder / f"{model}_gradient_flow.png"),
+                save(update_ratio(records), folder / f"{model}_update_ratio.png"),
+            ]
+    return written
+
+
+def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
+    """One model's loss, accuracy and generalisation gap over the epochs, the overfitting onset where there is one."""
+    title = f"{records[0].model} on {records[0].data_name}: learning curves, {seed_count([len(records)])}"
+    overfitting = textwrap.fill(f"Overfitting: {overfitting_in_short(records)}", TITLE_LETTERS)
+    figure = new_figure(4.2 + 0.2 * len(overfitting.splitlines()), f"{title}\n{overfitting}")
+    loss_ax, accuracy_ax, gap_ax = figure.subplots(1, 3)
+    panels.learning_curves(loss_ax, records, "loss", style)
+    panels.learning_curves(accuracy_ax, records, "accuracy", style)
+    panels.generalisation_gap(gap_ax, records, style)
+    for ax in (loss_ax, gap_ax):
+        panels.mark_onset(ax, records)
+    handles = labelled_lines(loss_ax)
+    if len(records) > 1:
+        handles.append(Patch(color="black", alpha=0.15, label="band: lowest to highest seed"))
+    legend_below(figure, handles)
+    return figure
+
+
+def all_models_curves(runs: Runs, styles: Styles) -> Figure:
+    """Validation loss and accuracy of all models together."""
+    title = "mean over seeds, band from the lowest to the highest" if has_several_seeds(runs) else "1 seed"
+    figure = new_figure(4.4, f"{data_of(runs)}: validation curves, {title}")
+    for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        panels.all_validation_curves(ax, runs, quantity, styles)
+    legend_below(figure, ax.get_lines())
+    return figure
+
+
+def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
+    """Parameters, training time, inference time and test accuracy: four panels, in each a row for every model."""
+    figure = new_figure(2.6 + 0.72 * len(runs), f"{data_of(runs)}: cost and test accuracy")
+    axes = figure.subplots(2, 2, sharey=True)
+    for ax, cost in zip(axes.flat, costs_of(runs, timing), strict=False):  # the fourth panel is no cost
+        ax.set_title(cost.title)
+        if cost.values is None:
+            empty_panel(ax, NOT_MEASURED)
+        else:
+            panels.cost_bars(ax, cost.values, styles, cost.in_words)
+            ax.xaxis.set_major_formatter(cost.ticks)
+    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}")
+    panels.accuracy_points(axes[1, 1], runs, styles)
+    figure.supxlabel(notes(runs, timing, EACH_ROUND), fontsize=9)
+    return figure
+
+
+def training_time(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
+    """The time of an epoch in the timing pass, and of a whole run: the epochs times that."""
+    figure = new_figure(1.7 + 0.36 * len(runs), f"{data_of(runs)}: training time, evaluation and loading left out")
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, cost in zip(axes, times_of_training(runs, timing), strict=True):
+        ax.set_title(cost.title)
+        if cost.values is None:
+            panels.name_rows(empty_panel(ax, NOT_MEASURED), list(runs), ())
+        else:
+            panels.cost_bars(ax, cost.values, styles, cost.in_words)
+    if timing is not None:
+        figure.supxlabel(note_on_times(timing, EACH_ROUND), fontsize=9)
+    return figure
+
+
+def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
+    """Test accuracy against each cost, one marker a model."""
+    figure = new_figure(4.4, f"{data_of(runs)}: test accuracy against cost, {seeds_of(runs)}")
+    axes = figure.subplots(1, 3, sharey=True)
+    for ax, cost in zip(axes, costs_of(runs, timing), strict=True):
+        ax.set_xlabel(cost.title)
+        if cost.values is None:
+            empty_panel(ax, NOT_MEASURED)
+        else:
+            panels.accuracy_against(ax, runs, cost.values, styles)
+            ax.xaxis.set_major_formatter(cost.ticks)
+    axes[0].set_ylabel("test accuracy")
+    axes[0].set_ylim(panels.accuracy_limits(runs))
+    axes[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    legend_below(figure, labelled_lines(axes[0]), notes(runs, timing))
+    return figure
+
+
+def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
+    """Each variant's test accuracy, and by how much its loss on validation images exceeds that on images trained on."""
+    title = f"{data_of(runs)}: which regulariser does it? {seeds_of(runs)}"
+    figure = new_figure(1.9 + 0.5 * len(runs), title)
+    accuracy_ax, gap_ax = figure.subplots(1, 2, sharey=True)
+    accuracy_ax.set_title("test accuracy")
+    panels.accuracy_points(accuracy_ax, runs, styles)
+    gap_ax.set_title("last epoch:\nvalidation − fit loss")
+    gaps = {model: panels.last_gaps(records) for model, records in runs.items()}
+    panels.seed_values(gap_ax, gaps, styles, lambda gap: signed(gap.estimate, 3))
+    gap_ax.axvline(0, color="black", linewidth=0.8)
+    figure.supxlabel(note_on_seeds("Accuracy and gap", runs), fontsize=9)
+    return figure
+
+
+class Cost(NamedTuple):
+    """One cost of all models: several values each (rounds of the timing pass), or None where it wasn't measured."""
+
+    title: str
+    values: dict[str, list[float]] | None
+    in_words: Callable[[float], str]
+    ticks: Formatter
+
+
+def times_of(runs: Runs, timing: TimingRecord | None, title: str, measure: str, unit: str, per_second: float) -> Cost:
+    """A measure of the timing pass in `unit`, of which a second has `per_second`."""
+    values = timing and {m: [per_second * seconds for seconds in timing.models[m][measure]] for m in runs}
+    return Cost(f"{title} ({unit})", values, lambda time: f"{time:,.2f} {unit}", ScalarFormatter())
+
+
+def costs_of(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
+    """Parameters, seconds of training an epoch and milliseconds of inference a batch."""
+    parameters = {model: [records[0].parameters] for model, records in runs.items()}
+    batch = f"batch of {timing.batch_size}" if timing else "batch"
+    return [
+        Cost("parameters", parameters, "{:,.0f}".format, EngFormatter(sep="")),
+        times_of(runs, timing, "training time per epoch", "train_epoch_seconds", "s", 1),
+        times_of(runs, timing, f"inference time per {batch}", "inference_batch_seconds", "ms", 1_000),
+    ]
+
+
+def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
+    """Seconds of training an epoch; and of a whole run, in minutes if the slowest takes more than 100 s."""
+    epoch = times_of(runs, timing, "per epoch", "train_epoch_seconds", "s", 1)
+    epochs = {model: len(records[0].history) for model, records in runs.items()}
+    title = f"{'–'.join(map(str, sorted(set(epochs.values()))))} epochs at that rate"
+    if epoch.values is None:
+        return [epoch, epoch._replace(title=title)]
+    slowest = max(epochs[model] * max(seconds) for model, seconds in epoch.values.items())
+    unit, scale = ("min", 60) if slowest > 100 else ("s", 1)
+    values = {model: [epochs[model] * s / scale for s in seconds] for model, seconds in epoch.values.items()}
+    return [epoch, Cost(f"{title} ({unit})", values, lambda time: f"{time:,.2f} {unit}", ScalarFormatter())]
+
+
+def notes(runs: Runs, timing: TimingRecord | None, rounds: str = "") -> str:
+    """How to read accuracies and times, and what the times were measured on, for a figure's foot; `rounds` says how
+    the single rounds are drawn, if they are."""
+    accuracies = note_on_seeds("Accuracy", runs)
+    return accuracies if timing is None else f"{accuracies}\n{note_on_times(timing, rounds)}"
+
+
+def note_on_seeds(what: str, runs: Runs) -> str:
+    if not has_several_seeds(runs):
+        return f"{what}: one seed, so no interval."
+    interval = f"mean over seeds with its 95% t-interval{from_how_many(runs.values())}"
+    return f"{what}: {interval}, beside it a small point for each seed."
+
+
+def note_on_times(timing: TimingRecord, rounds: str) -> str:
+    times = f"Times: median and quartiles of {timing.rounds} rounds{rounds} on {timed_on(timing)}."
+    return textwrap.fill(times, NOTE_LETTERS)
+
+
+def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> Figure:
+    """The planned differences like a forest plot, each with its interval, its seeds and its verdict."""
+    figure = new_figure(1.7 + 0.6 * len(rows), title)
+    ax = figure.subplots()
+    panels.forest(ax, rows, margin)
+    look = {"color": panels.POINT_COLOR, "linestyle": ""}
+    handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
+    if any(len(row.of_seeds) > 1 for row in rows):
+        several = from_how_many([row.of_seeds for row in rows])
+        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval{several}")
+        handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
+    legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
+    return figure
+
+
+def from_how_many(shown: Iterable[Sequence]) -> str:
+    """From how many seeds there is an interval, where one of those shown, each with its seeds, has fewer."""
+    return f" from {FEWEST_SEEDS} seeds up" if min(map(len, shown)) < FEWEST_SEEDS else ""
+
+
+def data_of(runs: Runs) -> str:
+    return next(iter(runs.values()))[0].data_name
+
+
+def seeds_of(runs: Runs) -> str:
+    return seed_count([len(records) for records in runs.values()])
+
+
+def has_several_seeds(runs: Runs) -> bool:
+    return max(map(len, runs.values())) > 1

@@ -1,0 +1,45 @@
+"""Gradient flow after training: thinned for the records, and what it says of depth. Never loads torch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+BINS = 60  # about so many over a whole run
+QUANTILES = (0.1, 0.5, 0.9)
+SHORTCUT = "shortcut"  # modules of this name lie beside the main path
+
+
+def on_main_path(weight_names: Sequence[str]) -> np.ndarray:
+    """Which weights the main path from input to logits passes, (W,) bool: all but those of shortcuts."""
+    return np.array([SHORTCUT not in name.split(".") for name in weight_names])
+
+
+def thin(norms: np.ndarray, update_ratios: np.ndarray, weight_names: Sequence[str], epochs: int) -> dict:
+    """The arrays that a record keeps of a whole run's gradient flow.
+
+    `norms` (steps, W) and `update_ratios` (fewer rows, W, evenly over the same epochs) come from GradientFlow.
+    Returns flow_weight_names (W,), flow_norms and flow_update_ratios (bins, W, 3), quantiles 0.1, 0.5 and 0.9 over
+    the rows of each bin (bins split every epoch evenly), flow_epoch_norms (epochs, W), each epoch's median, and
+    flow_first_epoch_ratio (), the median over the first epoch's steps of the first weight's norm over the last's, on
+    the main path.
+    """
+    bins_an_epoch = max(1, BINS // epochs)
+    main = np.flatnonzero(on_main_path(weight_names))
+    first_epoch = norms[: len(norms) // epochs, main].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = first_epoch[:, 0] / first_epoch[:, -1]
+    return {
+        "flow_weight_names": np.array(weight_names),
+        "flow_norms": _quantiles(norms, epochs, bins_an_epoch),
+        "flow_update_ratios": _quantiles(update_ratios, epochs, bins_an_epoch),
+        "flow_epoch_norms": np.median(norms.reshape(epochs, -1, norms.shape[1]), axis=1),
+        "flow_first_epoch_ratio": np.median(ratios),
+    }
+
+
+def _quantiles(values: np.ndarray, epochs: int, bins_an_epoch: int) -> np.ndarray:
+    """Quantiles over the rows of each bin, (epochs * bins_an_epoch or fewer, W, 3) float32; no bin is empty."""
+    bins = []
+    for epoch in np.split(values, epochs):
+        bins += np.array_split(epoch, min(bins_an_epoch, len(epoch)))
+    return np.stack([np.quantile(rows, QUANTILES, axis=0).T for rows in bins]).astype(np.float32)

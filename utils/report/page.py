@@ -1,0 +1,323 @@
+"""Results in words: the sentences, and how they stand among tables and pictures. Never loads torch."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from utils.contrasts import architectural, differences, variants
+from utils.experiment import Contrast, Task
+from utils.findings.depth import depth_verdict, has_flow
+from utils.findings.runs import accuracy_over_seeds
+from utils.findings.sentences import (
+    accuracy_sentence,
+    depth_sentence,
+    overfitting_sentence,
+    secondary_sentence,
+    stability_sentence,
+    time_sentence,
+    timed_on,
+)
+from utils.findings.verdicts import FASTER, accuracy_verdicts, stability_verdicts
+from utils.records.record import RunRecord, Runs, share_a_seed
+from utils.records.timing import TimingRecord
+from utils.report.claims import Evidence, examined
+from utils.report.tables import (
+    ablation_table,
+    confused_pairs_table,
+    confusion_change_table,
+    main_table,
+    original_table,
+    protocol_table,
+    timing_table,
+    training_table,
+)
+from utils.stats.intervals import FEWEST_SEEDS
+from utils.stats.paired import FAMILY_ERROR_RATE
+from utils.words import bullets, lost_runs_in_words, percent, plain, plural, points, runs_in_words, table
+
+NOTHING_YET = "No finished run of the current recipes yet."
+
+
+def results_text(
+    runs: Runs,
+    ablation: Runs,
+    diverged: Mapping[str, Sequence[int]],
+    left_out: Sequence[str],
+    timing: TimingRecord | None,
+    original: Mapping[str, dict],
+    claims: Sequence[str],
+    pictures: str,
+    task: Task,
+) -> str:
+    """The results of a task in Markdown, ending in a newline; `pictures` is the folder to link pictures from.
+
+    `ablation` are the runs to compare one regulariser with another, if there are any; `diverged` holds the seeds with
+    which models diverged. `task` declares the contrasts to judge; `original` holds the original report's figures,
+    {model: its run}, for those of the models that it had, and `claims` its claims on this task.
+    """
+    if not runs:
+        return _paragraphs([NOTHING_YET, _left_out(left_out)])
+    return _paragraphs(
+        [
+            _what_was_run(runs),
+            main_table(runs, timing),
+            _sentence_on_seeds(runs, diverged),
+            _contrasts(runs, diverged, timing, task, pictures),
+            _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models", pictures),
+            training_table(runs),
+            _sentence_on_training(runs),
+            _picture("comparison", "Parameters, training time, inference time and accuracy of each model", pictures),
+            _picture("accuracy_vs_cost", "Test accuracy against training time, inference time, parameters", pictures),
+            _picture("training_time", "Training time of each model, an epoch and the whole run", pictures),
+            timing_table(runs, timing),
+            _ablation(ablation, task, pictures),
+            original_table(runs, original),
+            _claims(claims, Evidence(runs, timing, task, diverged)),
+            _gradients(runs, pictures),
+            confused_pairs_table(runs),
+            _confusion_difference(runs, variants(task.contrasts), pictures),
+            *(_model_pictures(model, records, pictures) for model, records in runs.items()),
+            _weights(next(iter(runs.values()))[0]),
+            _left_out(left_out),
+        ]
+    )
+
+
+def original_protocol_text(runs: Runs, left_out: Sequence[str], original: Mapping[str, dict]) -> str:
+    """The results of a task by the original report's protocol, in Markdown: only beside that report's figures."""
+    if not runs:
+        return _paragraphs([NOTHING_YET, _left_out(left_out)])
+    return _paragraphs(
+        [
+            _what_was_run(runs),
+            "All training images were trained on, and the test set was the validation set, as in the original report: "
+            "only to check its figures. Accuracy on the test set with the weights of the last epoch; more than seeds "
+            "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds "
+            "(each model by itself, unadjusted).",
+            protocol_table(runs, original),
+            _left_out(left_out),
+        ]
+    )
+
+
+def _paragraphs(parts: Sequence[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what_was_run(runs: Runs) -> str:
+    first = next(iter(runs.values()))[0]
+    config = first.config
+    seeds = sorted({record.seed for records in runs.values() for record in records})
+    optimizer = {"adam": "Adam", "sgd": "SGD"}[config["optimizer"]]
+    momentum = f", momentum {config['momentum']:g}" if "momentum" in config else ""
+    return (
+        f"{first.data_name}, {plural(len(seeds), 'seed')} "
+        f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
+        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on {_machines(runs)}."
+    )
+
+
+def _machines(runs: Runs) -> str:
+    """Where the runs were trained: the machine of most of them first, of the others which runs those are."""
+    seeds_of = defaultdict(lambda: defaultdict(list))  # machine, model
+    for model, records in runs.items():
+        for record in records:
+            seeds_of[_machine(record)][model].append(record.seed)
+    most, *others = sorted(seeds_of, key=lambda machine: sum(map(len, seeds_of[machine].values())), reverse=True)
+    return "; ".join([most, *(f"{runs_in_words(seeds_of[machine])} on {machine}" for machine in others)])
+
+
+def _machine(record: RunRecord) -> str:
+    on = record.environment
+    threads = f", {plural(on['threads'], 'thread')} a run" if on["device"] == "cpu" else ""
+    return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
+
+
+def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str:
+    seeds = sorted({record.seed for records in runs.values() for record in records})
+    lacking = [f"{model} ({len(records)})" for model, records in runs.items() if len(records) < len(seeds)]
+    fewest, most = min(map(len, runs.values())), max(map(len, runs.values()))
+    text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
+    if lacking:
+        text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
+    if fewest < FEWEST_SEEDS:
+        text += (
+            f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
+            "from which epoch a model tends to overfit, or which trains more steadily. More (`--num-seeds 6`) can."
+        )
+    if diverged:
+        text += f" Not counted: {runs_in_words(diverged, ' diverged')}."
+    return text.strip()
+
+
+def conclusions(runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task) -> str:
+    """What a command ends with: each model's accuracy with its interval over seeds, and the sentences on training."""
+    accuracies = [
+        f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
+        for model, records in runs.items()
+    ]
+    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(runs, diverged, timing, task).items()]
+    return _paragraphs(
+        [
+            "Test accuracy, final weights:\n" + "\n".join(accuracies),
+            _sentence_on_seeds(runs, diverged),
+            *sentences,
+            _sentence_on_training(runs),
+        ]
+    )
+
+
+def _verdicts(
+    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task
+) -> dict[str, list[str]]:
+    """The planned contrasts judged, {title: sentences}: accuracy first, then steadiness and time."""
+    tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
+    m, margin = len(task.contrasts), task.equivalence_margin
+    level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
+    parts = {
+        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
+        f"differences at {level}; equivalent: the unadjusted 90% interval lies within {points(margin)} points of 0)": [
+            *(
+                accuracy_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
+                for verdict in accuracy_verdicts(runs, task.contrasts, margin)
+            ),
+            *(
+                f"{contrast.a} and {contrast.b}: no seed with which both have finished"
+                + lost_runs_in_words(diverged, contrast.a, contrast.b)
+                for contrast in tried
+                if not share_a_seed(runs, contrast.a, contrast.b)
+            ),
+        ],
+        f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
+            stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
+            for verdict in stability_verdicts(runs, task.contrasts)
+        ],
+        _training_time(timing): [
+            time_sentence(timing, contrast.a, contrast.b)
+            for contrast in task.contrasts
+            if timing and {contrast.a, contrast.b} <= runs.keys()
+        ],
+    }
+    return {title: lines for title, lines in parts.items() if lines}
+
+
+def _training_time(timing: TimingRecord | None) -> str:
+    if timing is None:
+        return ""
+    return (
+        f"Training time, on this machine, in this session ({timed_on(timing)}; 95% intervals over "
+        f"{plural(timing.rounds, 'round')}, unadjusted; faster: beyond {FASTER:.0%})"
+    )
+
+
+def _contrasts(
+    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task, pictures: str
+) -> str:
+    """The verdicts with their picture, what the test images say, and in what the contrasted experiments differ."""
+    compared = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
+    parts = _verdicts(runs, diverged, timing, task)
+    if compared:
+        parts[
+            "Secondary: would these trained models differ on new test images too? (95% intervals over test images; "
+            "nothing is said of other seeds)"
+        ] = [secondary_sentence(runs, contrast) for contrast in compared]
+        parts["What the contrasted experiments differ in, besides the class of the model"] = [
+            _recipes_in_words(task, contrast) for contrast in compared
+        ]
+    lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
+    picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
+    return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
+
+
+def _recipes_in_words(task: Task, contrast: Contrast) -> str:
+    experiments = {experiment.name: experiment for experiment in task.experiments}
+    found = differences(experiments[contrast.a], experiments[contrast.b])
+    text = f"{contrast.a} and {contrast.b}: {_pairs_in_words(found) or 'nothing, one recipe for both'}"
+    built_in = architectural(experiments[contrast.a], experiments[contrast.b])
+    return f"{text}; of the options that both classes have: {_pairs_in_words(built_in)}" if built_in else text
+
+
+def _pairs_in_words(values: Mapping[str, tuple]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
+
+
+def _sentence_on_training(runs: Runs) -> str:
+    lines = [f"{model}: {overfitting_sentence(records)}" for model, records in runs.items()]
+    return "Overfitting, by the rule that README.md gives:\n\n" + bullets(lines)
+
+
+def _claims(claims: Sequence[str], evidence: Evidence) -> str:
+    if not claims:
+        return ""
+    header = ["the original report's claim", "ours", "by these numbers", "and this rule"]
+    return (
+        "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
+        f"them is.\n\n{table(header, examined(claims, evidence))}"
+    )
+
+
+def _ablation(runs: Runs, task: Task, pictures: str) -> str:
+    if not runs:
+        return ""
+    picture = _picture("regularisation_ablation", "Test accuracy and gap between the losses by regulariser", pictures)
+    return (
+        "Which regulariser does it? Intervals, where there are seeds enough, at 95% and unadjusted; no verdicts but on "
+        f"the planned contrast above; losses are those of the last epoch:\n\n{ablation_table(runs, task)}\n\n{picture}"
+    )
+
+
+def _gradients(runs: Runs, pictures: str) -> str:
+    flow = {model: depth_verdict(records) for model, records in runs.items() if any(map(has_flow, records))}
+    if not flow:
+        return ""
+    lines = [f"{model}: {depth_sentence(verdict)}" for model, verdict in flow.items()]
+    title = "Gradients over depth in the first epoch (vanishing, exploding, neither, or not decided; 95% intervals)"
+    picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model", pictures)
+    return f"{title}:\n\n{bullets(lines)}\n\n{picture}"
+
+
+def _confusion_difference(runs: Runs, pair: tuple[str, str] | None, pictures: str) -> str:
+    if pair is None or not share_a_seed(runs, *pair):
+        return ""
+    picture = _picture("confusion_difference", f"Confusion of {pair[1]} minus that of {pair[0]} by class", pictures)
+    return f"{confusion_change_table(runs, *pair)}\n\n{picture}"
+
+
+def _model_pictures(model: str, records: Sequence[RunRecord], pictures: str) -> str:
+    images = [
+        _picture(f"{model}_curves", f"Learning curves of {model}: loss and accuracy over the epochs", pictures),
+        _picture(f"{model}_confusion_matrix", f"Confusion matrix of {model} on the test set", pictures),
+        _picture(f"{model}_mistakes", f"The most confident mistakes of {model} on the test set", pictures),
+    ]
+    if any(map(has_flow, records)):
+        images += [
+            _picture(f"{model}_gradient_flow", f"Gradient norms of {model}'s layers over training", pictures),
+            _picture(f"{model}_update_ratio", f"Update ratios of {model}'s layers over training", pictures),
+        ]
+    inside = "\n\n".join(images)
+    return (
+        f"<details><summary>{model}: curves, confusion matrix, mistakes, gradients</summary>\n\n{inside}\n\n</details>"
+    )
+
+
+def _weights(record: RunRecord) -> str:
+    """The lines that load what the run trained."""
+    name = record.model_options["class"]
+    arguments = [str(record.image_shape), str(len(record.class_names))]
+    arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
+    folder = f"runs/{record.task}/{record.kind}/{record.model}/{record.config_hash}/seed{record.seed}"
+    return (
+        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
+        "inputs are normalised as in `utils/datasets.py`):\n\n"
+        "    from safetensors.torch import load_file\n"
+        f"    from models import {name}\n"
+        f"    model = {name}({', '.join(arguments)}); "
+        f'model.load_state_dict(load_file("{folder}/final.safetensors")); model.eval()'
+    )
+
+
+def _left_out(left_out: Sequence[str]) -> str:
+    return "Left out of these results:\n\n" + bullets(left_out) if left_out else ""
+
+
+def _picture(name: str, alt: str, pictures: str) -> str:
+    return f"![{alt}]({pictures}{name}.png)"

@@ -1,0 +1,141 @@
+"""What a model costs: parameters, FLOPs, and the timing pass; and which precision is faster on this machine."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils.data.images import Splits, batch_sizes
+from utils.experiment import Experiment
+from utils.records.timing import TimingRecord
+from utils.timing.clock import benchmark, seconds_per_call
+from utils.training.device import Execution, has_bf16_units
+from utils.training.fit import make_optimizer, train_one_epoch
+from utils.training.gradients import DETAIL_EVERY, GradientFlow
+from utils.training.machine import describe_environment
+from utils.training.model import build_model
+from utils.training.seeds import epoch_offsets
+
+ROUNDS = 5
+THROUGHPUT_BATCH_SIZE = 512
+# Seconds of measurement for each part of the timing pass of a task, warm-up not counted.
+TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3, 9
+
+
+@contextmanager
+def training_steps(experiment: Experiment, data: Splits, num_classes: int, execution: Execution, steps: int):
+    """A callable that trains a fresh model for `steps` steps just as `fit` does, gradient flow recorded."""
+    config = experiment.config
+    model = execution.place(build_model(experiment, data.image_shape, num_classes, seed=0))
+    optimizer = make_optimizer(model, config)
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    order = order.repeat(1 + steps * config.batch_size // len(order))[: steps * config.batch_size].to(execution.device)
+    offsets = epoch_offsets(len(data.train), 0, 1).to(execution.device) if config.augmentation else None
+    with GradientFlow(model, optimizer, steps) as flow:
+
+        def run() -> None:
+            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order, offsets), execution)
+            flow.read()
+
+        yield run
+
+
+def timing_pass(
+    experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution, smoke: bool = False
+) -> TimingRecord:
+    """Time all models in shuffled rounds, nothing else running: training steps, inference, latency, throughput.
+
+    Training steps are timed ten at a time, one of which records more. With `smoke`, two rounds of the fewest calls.
+    """
+    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, DETAIL_EVERY, 1.0)
+    models = {e.name: execution.place(build_model(e, data.image_shape, num_classes, 0)).eval() for e in experiments}
+    batch_size = experiments[0].config.batch_size
+    wait = execution.synchronize
+    with ExitStack() as stack:
+        training = {
+            e.name: stack.enter_context(training_steps(e, data, num_classes, execution, steps)) for e in experiments
+        }
+        train = benchmark(training, wait, rounds, share * TRAIN_SECONDS)
+    inference = benchmark(_inference(models, data, batch_size, execution), wait, rounds, share * INFERENCE_SECONDS)
+    latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS)
+    large = _inference(models, data, THROUGHPUT_BATCH_SIZE, execution)
+    throughput = benchmark(large, wait, rounds, share * THROUGHPUT_SECONDS)
+    measured = {}
+    for experiment in experiments:
+        name, per_epoch = experiment.name, len(batch_sizes(len(data.train), experiment.config.batch_size))
+        step = [float(np.median(calls)) / steps for calls in train[name]]
+        measured[name] = {
+            "train_step_seconds": step,
+            "train_epoch_seconds": [seconds * per_epoch for seconds in step],
+            "inference_batch_seconds": [float(np.median(calls)) for calls in inference[name]],
+            "latency_seconds": [float(np.median(calls)) for calls in latency[name]],
+            "latency_p95_seconds": [float(np.percentile(calls, 95)) for calls in latency[name]],
+            "throughput_batch_seconds": [float(np.median(calls)) for calls in throughput[name]],
+        }
+    return TimingRecord(
+        environment=describe_environment(execution),
+        batch_size=batch_size,
+        throughput_batch_size=THROUGHPUT_BATCH_SIZE,
+        models=measured,
+    )
+
+
+def _inference(
+    models: Mapping[str, nn.Module], data: Splits, batch_size: int, execution: Execution
+) -> dict[str, Callable[[], object]]:
+    """For each model a forward pass over one normalised batch that is already on the device."""
+    rows = torch.arange(batch_size, device=execution.device) % len(data.test)
+    images, _ = next(data.test.batches(batch_size, rows))
+
+    def action(model: nn.Module) -> Callable[[], object]:
+        @torch.inference_mode()
+        def forward():
+            with execution.autocast():
+                return model(images)
+
+        return forward
+
+    return {name: action(model) for name, model in models.items()}
+
+
+def seconds_per_step(
+    experiment: Experiment, data: Splits, num_classes: int, execution: Execution, steps: int = 2
+) -> float:
+    """A rough duration of the model's training step, from `steps` of them after as many to warm up."""
+    with training_steps(experiment, data, num_classes, execution, steps) as run:
+        return float(seconds_per_call(run, execution.synchronize, 2)[-1]) / steps
+
+
+def choose_precision(experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution) -> str:
+    """ "bf16" if this machine trains the task's models faster so, else "fp32"; one choice for all of them.
+
+    The processor must have bf16 units. On a CPU, some builds of PyTorch still run bf16 convolutions on a reference
+    kernel, 4 to 500 times slower: so one small convolution is tried first, then one step of each model.
+    """
+    if not has_bf16_units(execution.device):
+        return "fp32"
+    if execution.device.type == "cuda":
+        return "bf16"
+    fp32, bf16 = replace(execution, precision="fp32"), replace(execution, precision="bf16")
+    if _convolution_seconds(bf16) > _convolution_seconds(fp32):
+        return "fp32"
+    slow, fast = (
+        sum(seconds_per_step(experiment, data, num_classes, kind, steps=1) for experiment in experiments)
+        for kind in (fp32, bf16)
+    )
+    return "bf16" if fast < slow else "fp32"
+
+
+def _convolution_seconds(execution: Execution) -> float:
+    weights = torch.randn(32, 32, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    images = torch.randn(16, 32, 14, 14).to(memory_format=torch.channels_last)
+
+    def forward_and_backward():
+        with execution.autocast():
+            F.conv2d(images, weights, padding=1).float().sum().backward()
+
+    return float(np.median(seconds_per_call(forward_and_backward, execution.synchronize, 5)))

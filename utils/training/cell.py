@@ -1,0 +1,199 @@
+"""One cell of a comparison: train a model with one seed, predict the test set, save what came out."""
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import precision_recall_fscore_support
+from torch import nn
+
+from utils.data.images import Splits, load_splits
+from utils.data.specs import DatasetSpec
+from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
+from utils.files import remove_leftovers, sha256
+from utils.records.flow import thin
+from utils.records.folder import publish
+from utils.records.record import RecordError, RunRecord, read_record, write_record
+from utils.training.checkpoint import Checkpoints, tensor_bytes
+from utils.training.device import Execution
+from utils.training.fit import Fit, fit
+from utils.training.model import build_model, flops_per_image, parameter_shapes
+from utils.training.predict import confident_mistakes, loss_and_correct, predict
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """All that a process needs to train one cell. `environment` goes into the record, `folder` receives it."""
+
+    task: str
+    spec: DatasetSpec
+    experiment: Experiment
+    seed: int
+    config_hash: str
+    image_shape: tuple[int, int, int]
+    data_dir: Path
+    download: bool
+    environment: dict
+    execution: Execution
+    folder: Path
+
+    @property
+    def stem(self) -> str:
+        return f"{self.experiment.name}-seed{self.seed}"
+
+    @property
+    def record_path(self) -> Path:
+        """That of the JSON that the cell leaves in its folder."""
+        return self.folder / f"{self.stem}.json"
+
+    def load(self) -> Splits:
+        """The data on the job's device; from the cache, unless the data folder can't be written."""
+        config = self.experiment.config
+        splits = load_splits(self.spec, self.data_dir, self.download, config.limit, config.protocol)
+        return splits.to(self.execution.device)
+
+    @property
+    def bytes_needed(self) -> int:
+        """At most, on the disk: up to three checkpoints (weights, best weights, two optimiser tensors), the weights
+        and the best weights, four bytes each number, and some for the rest."""
+        shapes = parameter_shapes(self.experiment, self.image_shape, len(self.spec.class_names))
+        return 4 * (3 * 4 + 2) * sum(map(math.prod, shapes.values())) + 2**24
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The cell's checkpoints, and all that a run that goes on from one must have in common with it."""
+        names = ("source_hash", "device", "device_name", "precision", "threads", "torch")
+        made_by = {name: self.environment[name] for name in names}
+        data = sha256(repr(sorted(self.spec.arrays.items())).encode())[:12]
+        identity = {"config_hash": self.config_hash, "seed": self.seed, "data": data, **made_by}
+        return Checkpoints(self.folder, identity)
+
+    def finished_record(self) -> RunRecord | None:
+        """The record that this cell left in its folder, if it finished there."""
+        try:
+            record = read_record(self.record_path)
+        except RecordError:
+            return None
+        return record if record.status == "finished" and record.config_hash == self.config_hash else None
+
+
+def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
+    """Load, train, predict, save. An error ends this cell only: its record then says what happened.
+
+    Goes on from the job's last checkpoint, if there is one. The job's folder receives the record, `final.safetensors`,
+    `best.safetensors` (each a plain state dict) and `gradient_flow.npz`, the gradient flow of every step.
+    """
+    history: list[dict] = []
+
+    def keep(entry: dict) -> None:
+        history.append(entry)
+        on_epoch(entry)
+
+    files: dict[Path, bytes] = {}
+    try:
+        remove_leftovers(job.folder)
+        data = job.load()
+        model = build_model(job.experiment, data.image_shape, len(job.spec.class_names), job.seed)
+        facts = {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "flops_per_image": flops_per_image(model, data.image_shape),
+        }
+        model = job.execution.place(model)
+        result = fit(model, job.experiment.config, job.seed, data, job.execution, keep, job.checkpoints)
+        if result.diverged_at is None:
+            files = _files_of(job, model, result)
+            outcome = {"status": "finished", **_predict(job, model, data, result)}
+        else:
+            outcome = {"status": "diverged", "message": f"not finite at step {result.diverged_at}"}
+        record = _record(job, history, **facts, **outcome)
+    except Exception as error:  # whatever it was, the other cells go on
+        record = failed_record(job, f"{type(error).__name__}: {error}", history)
+    try:
+        keep_record(job, record, files)
+    except OSError as error:
+        return failed_record(job, f"could not be kept: {error}", history)
+    if record.status == "finished":
+        with suppress(OSError):
+            job.checkpoints.prune(keep=1)
+    return record
+
+
+def keep_record(job: CellJob, record: RunRecord, files: Mapping[Path, bytes]) -> None:
+    """Put the record into the job's folder, a finished one together with its `files`. Raises OSError."""
+    if record.status == "finished":
+        write_record(job.folder, record, files)
+    else:
+        publish(job.folder, record)
+
+
+def failed_record(job: CellJob, message: str, history: list[dict] | None = None) -> RunRecord:
+    """The record of a cell that an error ended."""
+    return _record(job, history or [], parameters=0, flops_per_image=0, status="failed", message=message)
+
+
+def _files_of(job: CellJob, model: nn.Module, result: Fit) -> dict[Path, bytes]:
+    """The contents of the final and the best weights and of the gradient flow, by path."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **result.gradient_flow)
+    return {
+        job.folder / "final.safetensors": tensor_bytes(model.state_dict()),
+        job.folder / "best.safetensors": tensor_bytes(result.best_weights),
+        job.folder / "gradient_flow.npz": buffer.getvalue(),
+    }
+
+
+def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
+    """Test results of the final and the best weights."""
+    flow = result.gradient_flow
+    logits = predict(model, data.test, job.execution)
+    model.load_state_dict(result.best_weights)
+    best_logits = predict(model, data.test, job.execution)
+    loss, correct = loss_and_correct(logits, data.test.labels)
+    best_loss, best_correct = loss_and_correct(best_logits, data.test.labels)
+    labels, predictions = data.test.labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
+    return {
+        "test_total": len(data.test),
+        "test_correct": int(correct),
+        "test_accuracy": correct / len(data.test),
+        "test_loss": loss,
+        "best_epoch": result.best_epoch,
+        "best_test_correct": int(best_correct),
+        "best_test_accuracy": best_correct / len(data.test),
+        "best_test_loss": best_loss,
+        "per_class": per_class(labels, predictions, len(job.spec.class_names)),
+        "arrays": {
+            "test_labels": labels.astype(np.uint8),
+            "test_predictions": predictions.astype(np.uint8),
+            "best_test_predictions": best_logits.argmax(1).cpu().numpy().astype(np.uint8),
+            **confident_mistakes(logits, data.test),
+            **thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),
+        },
+    }
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
+    """Precision, recall and F1 of each class; NaN where a class has no prediction or no example."""
+    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
+    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
+
+
+def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:
+    return RunRecord(
+        task=job.task,
+        dataset=job.spec.name,
+        model=job.experiment.name,
+        seed=job.seed,
+        image_shape=job.image_shape,
+        class_names=job.spec.class_names,
+        model_options=model_options(job.experiment.model),
+        config=resolved_config(job.experiment.config),
+        config_hash=job.config_hash,
+        recipe_version=RECIPE_VERSION,
+        environment=job.environment,
+        history=history,
+        **outcome,
+    )

@@ -1,0 +1,166 @@
+"""The training loop."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from utils.data.images import Splits, batch_sizes
+from utils.experiment import TrainConfig
+from utils.training.checkpoint import Checkpoints
+from utils.training.device import Execution
+from utils.training.gradients import GradientFlow
+from utils.training.predict import loss_and_correct, predict
+from utils.training.seeds import epoch_offsets, epoch_order, stream_seed
+
+
+@dataclass
+class Fit:
+    """What training leaves: `history` (one dict an epoch), the weights of the epoch with the lowest validation
+    loss (`best_epoch`, from 1), the gradient flow of all steps (the arrays of `GradientFlow.read` and `weight_names`),
+    and `diverged_at`, the first step (from 1) with a loss or gradient that wasn't finite, if there was one. The model
+    itself holds the final weights."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    gradient_flow: dict[str, np.ndarray] = field(default_factory=dict)
+    diverged_at: int | None = None
+
+
+def fit(
+    model: nn.Module,
+    config: TrainConfig,
+    seed: int,
+    data: Splits,
+    execution: Execution,
+    on_epoch: Callable[[dict[str, float]], None] = lambda entry: None,
+    checkpoints: Checkpoints | None = None,
+) -> Fit:
+    """Train `model`, already on the device, by `config`; call `on_epoch` with each epoch's history entry.
+
+    With `checkpoints` it goes on after the epoch of the last one, and saves its own. On the same machine, threads and
+    versions the result is the same, bit for bit, wherever it was interrupted.
+    """
+    optimizer = make_optimizer(model, config)
+    result = restored(checkpoints, model, optimizer) if checkpoints else Fit()
+    for entry in result.history:
+        on_epoch(entry)
+    sizes = batch_sizes(len(data.train), config.batch_size)
+    with GradientFlow(model, optimizer, len(sizes)) as gradient_flow:
+        result.gradient_flow["weight_names"] = np.array(gradient_flow.weight_names)
+        for epoch in range(len(result.history) + 1, config.epochs + 1):
+            order, offsets = epoch_order(len(data.train), seed, epoch).to(execution.device), None
+            if config.augmentation:
+                offsets = epoch_offsets(len(data.train), seed, epoch).to(execution.device)
+            batches = data.train.batches(config.batch_size, order, offsets)
+            torch.manual_seed(stream_seed(seed, "dropout", epoch))
+
+            started = time.perf_counter()
+            losses, correct = train_one_epoch(model, optimizer, batches, execution)
+            trained = time.perf_counter()
+            fit_loss, fit_correct = loss_and_correct(predict(model, data.fit, execution), data.fit.labels)
+            val_loss, val_correct = loss_and_correct(predict(model, data.val, execution), data.val.labels)
+            evaluated = time.perf_counter()
+
+            result.history.append(
+                {
+                    "train_loss": float(np.average(losses.astype(np.float64), weights=sizes)),
+                    "train_accuracy": correct / len(data.train),
+                    "fit_loss": fit_loss,
+                    "fit_accuracy": fit_correct / len(data.fit),
+                    "val_loss": val_loss,
+                    "val_accuracy": val_correct / len(data.val),
+                    "train_seconds": trained - started,
+                    "eval_seconds": evaluated - trained,
+                }
+            )
+            flow = gradient_flow.read()
+            on_epoch(result.history[-1])
+            finite = np.isfinite(losses) & flow.pop("finite")
+            for name, steps in flow.items():
+                result.gradient_flow[name] = np.concatenate([result.gradient_flow.get(name, steps[:0]), steps])
+            finite[-1] &= np.isfinite(fit_loss + val_loss)  # of the weights that the last step left
+            if not finite.all():
+                result.diverged_at = (epoch - 1) * len(sizes) + int(finite.argmin()) + 1
+                break
+            if val_loss < min((entry["val_loss"] for entry in result.history[:-1]), default=float("inf")):
+                result.best_epoch = epoch
+                result.best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            if checkpoints and (checkpoints.is_due() or epoch == config.epochs):
+                save_checkpoint(checkpoints, model, optimizer, result)
+    return result
+
+
+def save_checkpoint(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, result: Fit) -> None:
+    """Keep all that the epochs to come depend on: an epoch starts its own random numbers, so none of these."""
+    flow = {name: array for name, array in result.gradient_flow.items() if name != "weight_names"}
+    groups = {
+        "model": model.state_dict(),
+        "best": result.best_weights,
+        "flow": {name: torch.from_numpy(array) for name, array in flow.items()},
+    }
+    for index, parameter in enumerate(model.parameters()):
+        groups[f"optimizer.{index}"] = optimizer.state[parameter]
+    tensors = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
+    values = {"history": result.history, "best_epoch": result.best_epoch}
+    checkpoints.save(len(result.history), tensors, values)
+
+
+def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -> Fit:
+    """Bring `model` and `optimizer` to the last checkpoint and return what training had left by then, if any."""
+    loaded = checkpoints.load()
+    if loaded is None:
+        return Fit()
+    tensors, state = loaded
+    device = next(model.parameters()).device
+
+    def group(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    model.load_state_dict(group("model."))
+    for index, parameter in enumerate(model.parameters()):
+        for name, tensor in group(f"optimizer.{index}.").items():
+            if tensor.shape == parameter.shape:
+                # A fused optimiser computes wrong updates, silently, unless its tensors have the parameter's strides.
+                tensor = torch.empty_like(parameter, memory_format=torch.preserve_format).detach().copy_(tensor)
+                assert tensor.stride() == parameter.stride()
+            optimizer.state[parameter][name] = tensor.to(device)
+    return Fit(
+        history=state["history"],
+        best_epoch=state["best_epoch"],
+        best_weights={name: tensor.to(device) for name, tensor in group("best.").items()},
+        gradient_flow={name: tensor.numpy() for name, tensor in group("flow.").items()},
+    )
+
+
+def train_one_epoch(
+    model: nn.Module, optimizer: Optimizer, batches: Iterable[tuple[Tensor, Tensor]], execution: Execution
+) -> tuple[np.ndarray, int]:
+    """One pass over `batches` in training mode; each step's mean loss (steps,) and the number of correct examples."""
+    model.train()
+    losses, correct = [], torch.zeros((), dtype=torch.int64, device=execution.device)
+    for images, labels in batches:  # (B, C, H, W), (B,)
+        with execution.autocast():
+            logits = model(images)  # (B, K)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        optimizer.step()  # GradientFlow's hooks read the gradients here
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+        correct += (logits.argmax(1) == labels).sum()
+    return torch.stack(losses).cpu().numpy(), int(correct)  # the epoch's one synchronisation
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """The recipe's optimiser; fused, all of a step's updates in one kernel, where the device has one."""
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": fused}
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), **settings)
+    return torch.optim.SGD(model.parameters(), momentum=config.momentum, **settings)
