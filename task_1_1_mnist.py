@@ -13,8 +13,8 @@ from utils.experiment import Contrast, Experiment, Task, TrainConfig
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
 EXPERIMENTS = [
-    Experiment("FCN", partial(FCN), RECIPE),
-    Experiment("SimpleCNN", partial(SimpleCNN), RECIPE),
+    Experiment("FCN", FCN, RECIPE),
+    Experiment("SimpleCNN", SimpleCNN, RECIPE),
     Experiment(
         "CNNWithResidual",
         partial(

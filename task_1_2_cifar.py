@@ -15,9 +15,9 @@ from utils.experiment import Contrast, Experiment, Task, TrainConfig
 RECIPE = TrainConfig(epochs=15, batch_size=128, optimizer="sgd", learning_rate=0.01, momentum=0.9)
 
 EXPERIMENTS = [
-    Experiment("FCN", partial(FCN), RECIPE),
-    Experiment("CIFARCNN", partial(CIFARCNN), RECIPE),
-    Experiment("CNNWithResidual", partial(CNNWithResidual), RECIPE),
+    Experiment("FCN", FCN, RECIPE),
+    Experiment("CIFARCNN", CIFARCNN, RECIPE),
+    Experiment("CNNWithResidual", CNNWithResidual, RECIPE),
     Experiment(
         "CNNWithResidual-Regularized", partial(CNNWithResidual, dropout=0.5), replace(RECIPE, weight_decay=0.01)
     ),
@@ -25,8 +25,8 @@ EXPERIMENTS = [
 
 ABLATION = [
     Experiment("CNNWithResidual-Dropout", partial(CNNWithResidual, dropout=0.5), RECIPE),
-    Experiment("CNNWithResidual-WeightDecay", partial(CNNWithResidual), replace(RECIPE, weight_decay=0.01)),
-    Experiment("CNNWithResidual-Augmented", partial(CNNWithResidual), replace(RECIPE, augmentation=True)),
+    Experiment("CNNWithResidual-WeightDecay", CNNWithResidual, replace(RECIPE, weight_decay=0.01)),
+    Experiment("CNNWithResidual-Augmented", CNNWithResidual, replace(RECIPE, augmentation=True)),
     Experiment(
         "CNNWithResidual-AllThree",
         partial(CNNWithResidual, dropout=0.5),

@@ -21,9 +21,8 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import task_1_1_mnist
 import task_1_2_cifar
-from utils.command.arguments import at_least
+from utils.command.arguments import at_least, default_data_dir
 from utils.data.images import load_splits
-from utils.data.sources import default_data_dir
 from utils.data.specs import CIFAR10, MNIST, DatasetSpec
 from utils.experiment import Experiment, TrainConfig
 from utils.report.tables import BUSY

@@ -51,11 +51,11 @@ def audit(task: Task) -> None:
             raise ValueError(f"a contrast names {', '.join(unknown)}: choose from {', '.join(experiments)}")
         found = differences(experiments[contrast.a], experiments[contrast.b])
         if undeclared := sorted(found.keys() - set(contrast.differs)):
-            told = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
-            raise ValueError(f"{contrast.a} and {contrast.b} differ in {told}, which their contrast doesn't declare")
+            message = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
+            raise ValueError(f"{contrast.a} and {contrast.b} differ in {message}, which their contrast doesn't declare")
         if alike := sorted(set(contrast.differs) - found.keys()):
-            told = ", ".join(alike)
-            raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {told}, as their contrast declares")
+            message = ", ".join(alike)
+            raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {message}, as their contrast declares")
 
 
 def variants(contrasts: Sequence[Contrast]) -> tuple[str, str] | None:

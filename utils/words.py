@@ -1,6 +1,6 @@
 """Numbers in words, and Markdown. Never loads torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median_low
 
 import numpy as np
@@ -58,6 +58,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table_by_column(columns: Mapping[str, Callable[..., str]], rows: Iterable[Sequence]) -> str:
+    """A Markdown table from {heading: the function that makes a row's cell}, called with the row's items."""
+    return table(list(columns), [[cell(*row) for cell in columns.values()] for row in rows])
 
 
 def runs_in_words(seeds_of: Mapping[str, Sequence[int]], what: str = "") -> str:

@@ -3,13 +3,12 @@
 import argparse
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import CHECKOUT
-from utils.data.sources import default_data_dir
 from utils.experiment import PROTOCOLS, Experiment, Task
-from utils.training.device import DEVICES
 
 SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # for all models, unless options say otherwise
 # Options that override a field of the recipe for all models.
@@ -21,6 +20,15 @@ OVERRIDES = {
     "weight_decay": "weight_decay",
     "limit": "limit",
 }
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def default_data_dir() -> Path:
+    """The folder that CNN_COMPARE_DATA names, else `data/` in the checkout."""
+    named = os.environ.get("CNN_COMPARE_DATA")
+    return Path(named).expanduser() if named else CHECKOUT / "data"
 
 
 def at_least(minimum: int):

@@ -32,10 +32,10 @@ def sole_writer(*folders: Path) -> Iterator[None]:
             except Timeout:
                 time.sleep(NAMING_SECONDS)
                 who = (holder.read_text(encoding="utf-8") if holder.exists() else "") or "another process"
-                told = f"{folder} is being written by {who}; wait for it, or choose another folder"
-                raise FolderInUse(told) from None
+                message = f"{folder} is being written by {who}; wait for it, or choose another folder"
+                raise FolderInUse(message) from None
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            told = f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})"
+            message = f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})"
             with suppress(OSError):  # a full disk: the lock holds all the same
-                holder.write_text(told, encoding="utf-8", errors="replace")
+                holder.write_text(message, encoding="utf-8", errors="replace")
         yield

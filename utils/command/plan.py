@@ -10,14 +10,20 @@ from utils.command.arguments import chosen_experiments, overridden
 from utils.contrasts import audit
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
 from utils.experiment import Experiment, Task, config_hash, under_original_protocol
+from utils.training.device import Execution, choose_device, physical_cores
 from utils.training.model import parameter_shapes
 
 PLOTS = CHECKOUT / "plots"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`declared` maps the models whose records count in `output` to their config hashes; `quick` marks a quick look."""
+    """A command, understood: nobody after `make_plan` sees the command line's options.
+
+    `declared` maps the models whose records count in `output` to their config hashes; `quick` marks a quick look.
+    `redraws` is the kind of records to draw again, if nothing is to be trained, else "". With `chooses_precision` that
+    of `execution` is fp32 until the models have been probed.
+    """
 
     task: Task
     spec: DatasetSpec
@@ -28,6 +34,18 @@ class Plan:
     quick: bool
     output: Path
     updates_readme: bool
+    runs_dir: Path
+    data_dir: Path
+    download: bool
+    processes: int
+    execution: Execution
+    chooses_precision: bool
+    redraws: str
+    resume: bool
+    drops_older_records: bool
+    time_only: bool
+    smoke: bool
+    quiet: bool
 
     @property
     def compared(self) -> list[Experiment]:
@@ -36,12 +54,21 @@ class Plan:
         found = [experiment for experiment in self.experiments if experiment.name in names]
         return found if len(found) == len(names) and self.task.protocol == "holdout" else []
 
-    def records(self, kind: str) -> Path:
+    @property
+    def runs(self) -> Path:
+        """Where the task's cells leave what they trained."""
+        return self.runs_dir / self.task.name
+
+    def records_folder(self, kind: str) -> Path:
         return self.output / "records" / kind
 
 
 def make_plan(task: Task, options: argparse.Namespace) -> Plan:
-    """Raises ValueError if a model can't take the data set's images, or contrasted recipes differ undeclared."""
+    """What the options mean for the task.
+
+    Raises ValueError if a model can't take the data set's images, contrasted recipes differ undeclared, the device or
+    precision isn't there, or there are no records to draw again.
+    """
     audit(task)
     if options.protocol == "original":
         task = under_original_protocol(task)
@@ -55,7 +82,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
         raise ValueError(f"--output-dir {options.output_dir}: a quick look keeps out of {PLOTS}; choose another folder")
-    folder = options.runs_dir / "quick" / task.name if quick else PLOTS / task.name
+    output = options.output_dir or (options.runs_dir / "quick" / task.name if quick else PLOTS / task.name)
+    processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
         task=task,
         spec=spec,
@@ -64,8 +92,21 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         hashes=hashes,
         declared=hashes if quick else recipes,
         quick=quick,
-        output=options.output_dir or folder,
+        output=output,
         updates_readme=not quick and options.output_dir is None,
+        runs_dir=options.runs_dir,
+        data_dir=options.data_dir,
+        download=not options.no_download,
+        processes=processes,
+        execution=execution,
+        chooses_precision=options.precision == "auto",
+        redraws=shown_kind(output / "records", options.kind) if options.replot else "",
+        resume=options.resume,
+        # A quick look overwrites the last one, but never what else lies in a folder that the user named.
+        drops_older_records=options.fresh or (quick and options.output_dir is None),
+        time_only=options.time_only,
+        smoke=options.smoke,
+        quiet=options.quiet,
     )
 
 
@@ -76,3 +117,36 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
         shapes = parameter_shapes(experiment, spec.image_shape, len(spec.class_names))
         hashes[experiment.name] = config_hash(experiment, spec.name, shapes)
     return hashes
+
+
+def choose_execution(options: argparse.Namespace, cells: int) -> tuple[int, Execution]:
+    """How many of `cells` run side by side, and with what each.
+
+    The threads of a cell follow from the whole plan, finished cells included. Raises ValueError for a device or
+    precision that isn't there, and for more processes than cores, since threads in excess of cores wait for each other.
+    """
+    device, cores = choose_device(options.device), physical_cores()
+    if options.precision == "bf16" and device.type == "mps":
+        raise ValueError("--precision bf16: not available on mps; choose auto or fp32")
+    precision = "fp32" if options.precision == "auto" else options.precision
+    if device.type != "cpu":
+        return options.jobs or 1, Execution(device, precision, cores)
+    if options.jobs and options.jobs > cores:
+        raise ValueError(f"--jobs {options.jobs}: there are {cores} cores to use; choose 1 to {cores}")
+    processes = options.jobs or min(cores, cells)
+    return processes, Execution(device, precision, cores // processes)
+
+
+def shown_kind(folder: Path, wanted: str | None) -> str:
+    """The kind of records in `folder` to draw: the one wanted, else that of the latest run.
+
+    Raises ValueError if there is none.
+    """
+    kinds = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    if not kinds:
+        raise ValueError(f"{folder}: no records to draw from; run the task first")
+    latest = folder / "shown_kind.txt"
+    kind = wanted or (latest.read_text().strip() if latest.exists() else kinds[0])
+    if kind not in kinds:
+        raise ValueError(f"{folder}: no records of the kind {kind!r}; choose from {', '.join(kinds)}")
+    return kind

@@ -1,13 +1,17 @@
 """What is looked at before anything is trained: what has finished, what a run may go on from, whether there is room."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import shown
+from utils.data.images import Splits
+from utils.data.specs import DatasetSpec
 from utils.records.record import RecordError, RunRecord, read_record
 from utils.training.cell import CellJob
 from utils.training.checkpoint import CheckpointError
+from utils.words import plural
 
 
 def reusable(job: CellJob) -> RunRecord | None:
@@ -47,6 +51,18 @@ def check_records(folder: Path, task: str) -> None:
             raise RecordError(f"{shown(folder)} holds records of {record.task}; choose another --output-dir")
 
 
+def tell_shared_images(spec: DatasetSpec, data: Splits) -> None:
+    """Say how many test images are training images as well, which would flatter every accuracy.
+
+    Only of data without checksums: those of MNIST and CIFAR-10 are known to share none.
+    """
+    if all(array.sha256 for array in spec.arrays.values()):
+        return
+    train, test = ({image.tobytes() for image in part.images.cpu().numpy()} for part in (data.train, data.test))
+    if shared := len(train & test):
+        print(f"warning: {spec.name}: {plural(shared, 'test image')} among the training images", file=sys.stderr)
+
+
 def check_disk_space(jobs: Sequence[CellJob]) -> None:
     """Raise OSError unless what `jobs` may need at most is free where their folders lie or will lie."""
     if not jobs:
@@ -69,10 +85,10 @@ def is_of_changed_code(job: CellJob) -> bool:
     differences = job.checkpoints.differences()
     changed_code = differences.pop("source_hash", None)
     if differences:
-        told = ", ".join(f"{name} {theirs}, not {ours}" for name, (theirs, ours) in differences.items())
+        message = ", ".join(f"{name} {theirs}, not {ours}" for name, (theirs, ours) in differences.items())
         raise CheckpointError(
-            f"{shown(job.folder)}: the checkpoint of {job.stem} has {told}. Go on as it was begun (the threads follow "
-            "from --jobs and the number of runs), start it again with --no-resume, or choose another --runs-dir"
+            f"{shown(job.folder)}: the checkpoint of {job.stem} has {message}. Go on as it was begun (the threads "
+            "follow from --jobs and the number of runs), start it again with --no-resume, or choose another --runs-dir"
         )
     if changed_code and job.finished_record() is None:  # of a finished one it has been said
         print(f"{job.stem} was interrupted, but the code that trains it has changed since: it starts again")

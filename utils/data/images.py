@@ -1,7 +1,7 @@
 """Images and labels that live on the device; a batch is an index operation and a normalisation."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +105,11 @@ class Splits:
     fit: ImageSet
     val: ImageSet
     test: ImageSet
+    num_classes: int
 
     def to(self, device: torch.device) -> "Splits":
-        return Splits(*(getattr(self, field.name).to(device) for field in fields(self)))
+        parts = {name: getattr(self, name).to(device) for name in ("train", "fit", "val", "test")}
+        return replace(self, **parts)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -148,7 +150,7 @@ def load_splits(
 
     With the `protocol` "original" nothing is held out of the training images, and `val` is the test set.
 
-    Raises utils.download.DataError if the data can't be had or are wrong.
+    Raises utils.data.specs.DataError if the data can't be had or are wrong.
     """
     arrays = load_arrays(spec, data_dir, download)
     train = image_set(arrays["train_images"], arrays["train_labels"], spec)
@@ -161,6 +163,6 @@ def load_splits(
         kept, held_out = stratified_subset(labels, size, classes)
         val, train = train.take(held_out), train.take(kept[:limit])
     if len(train) < FIT_SUBSET + classes:  # too few are left to split off one of each class
-        return Splits(train, train.take(np.arange(min(FIT_SUBSET, len(train)))), val, test)
+        return Splits(train, train.take(np.arange(min(FIT_SUBSET, len(train)))), val, test, classes)
     _, fit = stratified_subset(train.labels.numpy(), FIT_SUBSET, classes)
-    return Splits(train, train.take(fit), val, test)
+    return Splits(train, train.take(fit), val, test, classes)

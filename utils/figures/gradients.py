@@ -145,7 +145,9 @@ def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, (model, records) in zip(axes.flat, runs.items(), strict=False):
         norms_over_depth(ax, records, styles[model])
-        ax.set_title(f"{model}\n{seed_count([len(records)])}, epochs {epochs_in_words(records[0])}")
+        ax.set_title(
+            f"{model}\n{seed_count([len(records)])}, epochs {', '.join(map(str, shown_epochs(records[0]).values()))}"
+        )
     for ax in axes.flat[len(runs) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
@@ -163,10 +165,6 @@ def shown_epochs(record: RunRecord) -> dict[str, int]:
     last = len(record.arrays["flow_epoch_norms"])
     middle = {"middle epoch": (last + 1) // 2} if last > 2 else {}
     return {"first epoch": 1, **middle, **({"last epoch": last} if last > 1 else {})}
-
-
-def epochs_in_words(record: RunRecord) -> str:
-    return ", ".join(map(str, shown_epochs(record).values()))
 
 
 def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:

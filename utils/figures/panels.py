@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median_low
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from matplotlib.transforms import offset_copy
 
 from utils.figures.canvas import LineStyle, Styles, seed_count, signed
 from utils.findings.runs import accuracies_of, onset_epochs
+from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord, Runs
 from utils.stats.intervals import Interval, mean_interval
 from utils.words import plural, with_bounds
@@ -203,35 +203,28 @@ def accuracy_against(
     return ax
 
 
-class Difference(NamedTuple):
-    """A planned difference for `forest`: its `interval`, its value `of_seeds`, all fractions; a verdict."""
-
-    label: str  # such as "B − A"
-    interval: Interval
-    of_seeds: Sequence[float]
-    verdict: str
-
-
-def forest(ax: Axes, rows: Sequence[Difference], margin: float) -> Axes:
+def forest(ax: Axes, verdicts: Sequence[Verdict]) -> Axes:
     """Differences in points of percent against a zero line, the margin of equivalence shaded unless it is 0."""
+    margin = verdicts[0].margin
     if margin:
         shade = f"margin of equivalence, ±{100 * margin:.2f} points"
         ax.axvspan(-100 * margin, 100 * margin, color="#e8e8e8", zorder=0, label=shade)
     ax.axvline(0, color="black", linewidth=1)
-    for height, row in enumerate(rows):
-        estimate = 100 * row.interval.estimate
-        bars = 100 * np.array(half_widths(row.interval))
-        if len(row.of_seeds) > 1:
-            small_points(ax, 100 * np.asarray(row.of_seeds), height + 0.25, POINT_COLOR)
+    for height, verdict in enumerate(verdicts):
+        interval = verdict.comparison.difference
+        estimate = 100 * interval.estimate
+        bars = 100 * np.array(half_widths(interval))
+        if len(verdict.seeds) > 1:
+            small_points(ax, 100 * verdict.differences, height + 0.25, POINT_COLOR)
         ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
         ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.set_xlabel("difference of test accuracy, points")
-    labels = [textwrap.fill(row.label, LABEL_LETTERS, break_on_hyphens=False) for row in rows]
-    return name_rows(ax, labels, [difference_in_words(row) for row in rows])
+    labels = [textwrap.fill(f"{v.b} − {v.a}", LABEL_LETTERS, break_on_hyphens=False) for v in verdicts]
+    return name_rows(ax, labels, [difference_in_words(verdict) for verdict in verdicts])
 
 
-def difference_in_words(row: Difference) -> str:
+def difference_in_words(verdict: Verdict) -> str:
     """Two lines: the difference with its interval, if it has one, and the number of seeds with the verdict."""
-    difference = with_bounds(row.interval, lambda fraction: signed(100 * fraction, 2))
-    return f"{difference}\n{plural(row.interval.n, 'seed')}: {row.verdict}"
+    difference = with_bounds(verdict.comparison.difference, lambda fraction: signed(100 * fraction, 2))
+    return f"{difference}\n{plural(len(verdict.seeds), 'seed')}: {verdict.in_short}"

@@ -1,7 +1,7 @@
 """Whole figures of a task, and `draw_task`, which lists them all. Drawn from records alone. Never loads torch."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +29,11 @@ from utils.figures.canvas import (
 )
 from utils.figures.classes import confusion_difference, model_confusion_matrix, model_mistakes
 from utils.figures.gradients import gradient_by_depth, gradient_flow, update_ratio
-from utils.figures.panels import Difference
 from utils.findings.depth import has_flow
+from utils.findings.results import Results
 from utils.findings.sentences import overfitting_in_short, timed_on
-from utils.records.record import RunRecord, Runs, share_a_seed
+from utils.findings.verdicts import Verdict
+from utils.records.record import RunRecord, Runs
 from utils.records.timing import TimingRecord
 from utils.stats.intervals import FEWEST_SEEDS
 
@@ -40,59 +41,42 @@ NOT_MEASURED = "not measured yet"
 EACH_ROUND = " (small points)"
 
 
-def draw_task(
-    runs: Runs,
-    timing: TimingRecord | None,
-    folder: Path,
-    declared: Sequence[str],
-    *,
-    differences: Sequence[Difference] = (),
-    margin: float = 0.0,
-    confused_pair: tuple[str, str] | None = None,
-    ablation: Runs | None = None,
-) -> list[Path]:
+def draw_task(results: Results, folder: Path) -> list[Path]:
     """Draw every figure of a task into `folder` and return their paths; raises OSError.
 
-    `runs` maps each model to its finished records, in the order of display; `declared` names all models of the task,
-    since a model's position there decides its colour. `differences` are the planned ones, with the `margin` of
-    equivalence; `confused_pair` names two models whose confusion is to be compared, second minus first, once both
-    have a run of the same seed; `ablation` are the runs of the variants with other regularisers. The same records give
-    the same bytes.
+    The same records give the same bytes.
     """
-    if not runs:
-        return []
-    styles = model_styles(declared)
-    flow = {model: with_flow for model, records in runs.items() if (with_flow := list(filter(has_flow, records)))}
     with matplotlib.style.context(["default", STYLE]):  # whatever the user's own matplotlibrc says
-        written = [
-            save(all_models_curves(runs, styles), folder / "all_models_curves.png"),
-            save(comparison(runs, timing, styles), folder / "comparison.png"),
-            save(accuracy_vs_cost(runs, timing, styles), folder / "accuracy_vs_cost.png"),
-            save(training_time(runs, timing, styles), folder / "training_time.png"),
-        ]
-        if differences:
-            title = f"{data_of(runs)}: planned differences of test accuracy"
-            written.append(save(contrasts_figure(differences, title, margin), folder / "contrasts.png"))
-        if confused_pair and share_a_seed(runs, *confused_pair):
-            figure = confusion_difference(*(runs[model] for model in confused_pair))
-            written.append(save(figure, folder / "confusion_difference.png"))
-        if ablation:
-            figure = regularisation_ablation(ablation, styles)
-            written.append(save(figure, folder / "regularisation_ablation.png"))
-        if flow:
-            written.append(save(gradient_by_depth(flow, styles), folder / "gradient_by_depth.png"))
-        for model, records in runs.items():
-            written += [
-                save(model_curves(records, styles[model]), folder / f"{model}_curves.png"),
-                save(model_confusion_matrix(records), folder / f"{model}_confusion_matrix.png"),
-                save(model_mistakes(records), folder / f"{model}_mistakes.png"),
-            ]
-        for model, records in flow.items():
-            written += [
-                save(gradient_flow(records), folder / f"{model}_gradient_flow.png"),
-                save(update_ratio(records), folder / f"{model}_update_ratio.png"),
-            ]
-    return written
+        return [save(figure, folder / f"{name}.png") for name, figure in figures_of(results)]
+
+
+def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Every figure of a task by name, made when it is asked for. A model's colour is that of its declared position."""
+    task, runs, timing = results.task, results.runs, results.timing
+    if not runs:
+        return
+    styles = model_styles([experiment.name for experiment in (*task.experiments, *task.ablation)])
+    flow = {model: with_flow for model, records in runs.items() if (with_flow := list(filter(has_flow, records)))}
+    yield "all_models_curves", all_models_curves(runs, styles)
+    yield "comparison", comparison(runs, timing, styles)
+    yield "accuracy_vs_cost", accuracy_vs_cost(runs, timing, styles)
+    yield "training_time", training_time(runs, timing, styles)
+    if results.accuracy_verdicts:
+        title = f"{data_of(runs)}: planned differences of test accuracy"
+        yield "contrasts", contrasts_figure(results.accuracy_verdicts, title)
+    if results.confused_pair:
+        yield "confusion_difference", confusion_difference(*(runs[model] for model in results.confused_pair))
+    if results.ablation:
+        yield "regularisation_ablation", regularisation_ablation(results.ablation, styles)
+    if flow:
+        yield "gradient_by_depth", gradient_by_depth(flow, styles)
+    for model, records in runs.items():
+        yield f"{model}_curves", model_curves(records, styles[model])
+        yield f"{model}_confusion_matrix", model_confusion_matrix(records)
+        yield f"{model}_mistakes", model_mistakes(records)
+    for model, records in flow.items():
+        yield f"{model}_gradient_flow", gradient_flow(records)
+        yield f"{model}_update_ratio", update_ratio(records)
 
 
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
@@ -246,16 +230,17 @@ def note_on_times(timing: TimingRecord, rounds: str) -> str:
     return textwrap.fill(times, NOTE_LETTERS)
 
 
-def contrasts_figure(rows: Sequence[Difference], title: str, margin: float) -> Figure:
+def contrasts_figure(verdicts: Sequence[Verdict], title: str) -> Figure:
     """The planned differences like a forest plot, each with its interval, its seeds and its verdict."""
-    figure = new_figure(1.7 + 0.6 * len(rows), title)
+    figure = new_figure(1.7 + 0.6 * len(verdicts), title)
     ax = figure.subplots()
-    panels.forest(ax, rows, margin)
+    panels.forest(ax, verdicts)
     look = {"color": panels.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
-    if any(len(row.of_seeds) > 1 for row in rows):
-        several = from_how_many([row.of_seeds for row in rows])
-        handles[0].set(label=f"mean over seeds, bar: its {rows[0].interval.level:.1%} interval{several}")
+    if any(len(verdict.seeds) > 1 for verdict in verdicts):
+        several = from_how_many([verdict.seeds for verdict in verdicts])
+        level = verdicts[0].comparison.difference.level
+        handles[0].set(label=f"mean over seeds, bar: its {level:.1%} interval{several}")
         handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
     return figure

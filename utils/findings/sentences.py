@@ -16,61 +16,97 @@ from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
 from utils.stats.paired import detectable_difference, mcnemar, over_images
 from utils.words import epochs_in_words, p_in_words, plural, points, points_with_bounds, share_of_time, three_digits
 
+# The sentences of each verdict by its word; what they are filled with stands in the function below them.
+ACCURACY = {
+    "better": "{higher} is better than {lower} by {lead} points (interval {lead_low} to {lead_high}; {tested})"
+    "{caveat}{small}",
+    "equivalent": "{a} and {b} are equivalent within {margin} points ({message}, 90% interval {low_90} to {high_90}; "
+    "{seeds})",
+    "not distinguished": "{a} and {b} are not distinguished ({message}, interval {low} to {high}; {tested})"
+    "{detectable}",
+    "too few seeds": "{a} and {b}: too few seeds ({n} in common; a verdict needs {fewest}); {message}",
+    "undefined": "{a} and {b}: undefined, since {b} minus {a} is {difference} points in each of {seeds}, which shows "
+    "no spread",
+}
+STABILITY = {
+    "better": "{lower} trains more steadily than {higher}: {lead} times the roughness ({lead_low} to {lead_high}; "
+    "{tested}){caveat}",
+    "not distinguished": "{a} and {b} are not distinguished in steadiness ({message}, {low} to {high}; {tested})"
+    "{detectable}",
+    "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {message})",
+    "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {message})",
+}
+TRAINING_TIME = {
+    "faster": "{a} trains faster: an epoch takes {share}",
+    "not distinguished": "{a} and {b} are not distinguished in training time: an epoch of {a} takes {share}",
+    "too few rounds": "{a} and {b}: too few rounds ({rounds}; a verdict needs {fewest}); an epoch of {a} takes {share}",
+}
+
 
 def accuracy_sentence(verdict: Verdict) -> str:
     """The verdict with its numbers, in points of test accuracy."""
-    v, difference, n = verdict, verdict.comparison.difference, plural(len(verdict.seeds), "seed")
-    told = f"{v.b} minus {v.a}: {points(difference.estimate)} points"
-    if v.word == "better":
-        digits = 3 if 0 < v.lead.low < 5e-5 else 2  # else a bound above 0 would be told as 0.00
-        lead, low, high = (points(value, digits) for value in (v.lead.estimate, v.lead.low, v.lead.high))
-        small = f"; the 90% interval lies within the margin of {points(v.margin)} points, so the difference is small"
-        return (
-            f"{v.higher} is better than {v.lower} by {lead} points (interval {low} to {high}; {v.tested}){v.caveat}"
-            + (small if v.within else "")
-        )
-    if v.word == "equivalent":
-        ninety = v.comparison.interval90
-        return (
-            f"{v.a} and {v.b} are equivalent within {points(v.margin)} points ({told}, 90% interval "
-            f"{points(ninety.low)} to {points(ninety.high)}; {n})"
-        )
-    if v.word == "not distinguished":
-        bounds = f"interval {points(difference.low)} to {points(difference.high)}"
-        text = f"{v.a} and {v.b} are not distinguished ({told}, {bounds}; {v.tested})"
-        return text + _detectable(v, lambda found: f"difference of {points(found)} points")
-    if v.word == "too few seeds":
-        return f"{v.a} and {v.b}: too few seeds ({len(v.seeds)} in common; a verdict needs {FEWEST_SEEDS}); {told}"
-    return (
-        f"{v.a} and {v.b}: undefined, since {v.b} minus {v.a} is {points(difference.estimate)} points in each of {n}, "
-        "which shows no spread"
+    difference, lead, ninety = verdict.comparison.difference, verdict.lead, verdict.comparison.interval90
+    margin = points(verdict.margin)
+    small = f"; the 90% interval lies within the margin of {margin} points, so the difference is small"
+    digits = 3 if 0 < lead.low < 5e-5 else 2  # else a bound above 0 would be printed as 0.00
+    return ACCURACY[verdict.word].format(
+        **_names_and_seeds(verdict),
+        message=f"{verdict.b} minus {verdict.a}: {points(difference.estimate)} points",
+        difference=points(difference.estimate),
+        low=points(difference.low),
+        high=points(difference.high),
+        lead=points(lead.estimate, digits),
+        lead_low=points(lead.low, digits),
+        lead_high=points(lead.high, digits),
+        low_90=points(ninety.low),
+        high_90=points(ninety.high),
+        margin=margin,
+        small=small if verdict.within else "",
+        detectable=_detectable(verdict, lambda found: f"difference of {points(found)} points"),
     )
 
 
-def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
-    """What the seeds would have found, if they are enough to tell; `in_words` names such a difference."""
+def stability_sentence(verdict: Verdict) -> str:
+    """The verdict on roughness, as a ratio; "better" is "more steadily" here."""
+    difference, lead = verdict.comparison.difference, verdict.lead
+    # The verdict's higher model is the rougher one, so its lead is printed the other way round.
+    ratio, low, high = (three_digits(np.exp(x)) for x in (difference.estimate, difference.low, difference.high))
+    lead, lead_low, lead_high = (three_digits(np.exp(-x)) for x in (lead.estimate, lead.high, lead.low))
+    return STABILITY[verdict.word].format(
+        **_names_and_seeds(verdict),
+        message=f"roughness of {verdict.b} over that of {verdict.a}: {ratio}",
+        low=low,
+        high=high,
+        lead=lead,
+        lead_low=lead_low,
+        lead_high=lead_high,
+        detectable=_detectable(verdict, lambda found: f"ratio of {three_digits(np.exp(found))}"),
+    )
+
+
+def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
+    """What the sentences of all measures share."""
     n = len(verdict.seeds)
-    if n < SEEDS_FOR_POWER:
+    return {
+        "a": verdict.a,
+        "b": verdict.b,
+        "higher": verdict.higher,
+        "lower": verdict.lower,
+        "tested": verdict.tested,
+        "caveat": verdict.caveat,
+        "n": n,
+        "seeds": plural(n, "seed"),
+        "fewest": FEWEST_SEEDS,
+    }
+
+
+def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
+    """Of an undecided verdict, what its seeds would detect, if they are enough to say; `in_words` names that."""
+    n = len(verdict.seeds)
+    if verdict.word != "not distinguished" or n < SEEDS_FOR_POWER:
         return ""
     found = detectable_difference(verdict.comparison.sd, n, verdict.m)
-    return f": with this spread, {n} seeds find a {in_words(found)} in 80% of repetitions"
-
-
-def stability_sentence(verdict: Verdict) -> str:
-    """The verdict on roughness, told as a ratio; "better" is "more steadily" here."""
-    v, difference = verdict, verdict.comparison.difference
-    if v.word == "better":
-        ratio, low, high = map(three_digits, np.exp([-v.lead.estimate, -v.lead.high, -v.lead.low]))
-        return (
-            f"{v.lower} trains more steadily than {v.higher}: {ratio} times the roughness ({low} to {high}; "
-            f"{v.tested}){v.caveat}"
-        )
-    ratio, low, high = map(three_digits, np.exp([difference.estimate, difference.low, difference.high]))
-    told = f"roughness of {v.b} over that of {v.a}: {ratio}"
-    if v.word == "not distinguished":
-        text = f"{v.a} and {v.b} are not distinguished in steadiness ({told}, {low} to {high}; {v.tested})"
-        return text + _detectable(v, lambda found: f"ratio of {three_digits(np.exp(found))}")
-    return f"{v.a} and {v.b}, steadiness: {v.word} ({plural(len(v.seeds), 'seed')} in common; {told})"
+    return f": {n} seeds would detect a {in_words(found)} with 80% power"
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
@@ -79,13 +115,12 @@ def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
     ratio = ratio_interval(times[a], times[b])
     if ratio.estimate > 1:
         a, b, ratio = b, a, ratio_interval(times[b], times[a])
-    numbers = share_of_time(ratio, b)
+    word = "faster" if ratio.high < 1 - FASTER else "not distinguished"
     if timing.rounds < FEWEST_ROUNDS:
-        rounds = f"too few rounds ({timing.rounds}; a verdict needs {FEWEST_ROUNDS})"
-        return f"{a} and {b}: {rounds}; an epoch of {a} takes {numbers}"
-    if ratio.high < 1 - FASTER:
-        return f"{a} trains faster: an epoch takes {numbers}"
-    return f"{a} and {b} are not distinguished in training time: an epoch of {a} takes {numbers}"
+        word = "too few rounds"
+    return TRAINING_TIME[word].format(
+        a=a, b=b, share=share_of_time(ratio, b), rounds=timing.rounds, fewest=FEWEST_ROUNDS
+    )
 
 
 def secondary_sentence(runs: Runs, contrast: Contrast) -> str:

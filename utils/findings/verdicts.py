@@ -121,7 +121,7 @@ def _word(n: int, comparison: Comparison, p: float | None, within: bool) -> str:
 
 def accuracy_verdicts(runs: Runs, contrasts: Sequence[Contrast], margin: float) -> list[Verdict]:
     """On test accuracy with the final weights, from integer counts."""
-    total = next(iter(runs.values()))[0].test_total
+    total = next((records[0].test_total for records in runs.values()), 1)
     return judge(runs, contrasts, lambda record: record.test_correct, total, margin)
 
 

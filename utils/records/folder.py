@@ -105,5 +105,5 @@ def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:
             path.unlink(missing_ok=True)
     for record in keep:
         if record.status != "finished":
-            with suppress(OSError):  # on a full disk; its run has been told to have failed
+            with suppress(OSError):  # on a full disk; its run has been reported as failed
                 publish(folder, record)

@@ -22,7 +22,7 @@ from utils.stats.curves import Onset, overfitting_onset
 
 SCHEMA_VERSION = 1
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
-STATUSES = ("finished", "diverged", "failed", "interrupted")
+STATUSES = ("finished", "diverged", "failed")
 
 
 class RecordError(ValueError):
@@ -186,6 +186,6 @@ def _check_contents(record: RunRecord) -> None:
             raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")
         for best in ("", "best_"):
             counted = int((record.arrays["test_labels"] == record.arrays[f"{best}test_predictions"]).sum())
-            told = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")
-            if told != (counted, counted / record.test_total):
-                raise ValueError(f"{counted} of its {best}test_predictions are correct, but it says {told}")
+            message = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")
+            if message != (counted, counted / record.test_total):
+                raise ValueError(f"{counted} of its {best}test_predictions are correct, but it says {message}")

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from utils.contrasts import architectural, differences, variants
+from utils.contrasts import architectural, differences
 from utils.experiment import Contrast, Task
 from utils.findings.depth import depth_verdict, has_flow
+from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds
 from utils.findings.sentences import (
     accuracy_sentence,
@@ -16,12 +17,14 @@ from utils.findings.sentences import (
     time_sentence,
     timed_on,
 )
-from utils.findings.verdicts import FASTER, accuracy_verdicts, stability_verdicts
+from utils.findings.verdicts import FASTER
 from utils.records.record import RunRecord, Runs, share_a_seed
 from utils.records.timing import TimingRecord
-from utils.report.claims import Evidence, examined
+from utils.report.claims import examine
+from utils.report.original import Original
 from utils.report.tables import (
     ablation_table,
+    classes_table,
     confused_pairs_table,
     confusion_change_table,
     main_table,
@@ -37,64 +40,50 @@ from utils.words import bullets, lost_runs_in_words, percent, plain, plural, poi
 NOTHING_YET = "No finished run of the current recipes yet."
 
 
-def results_text(
-    runs: Runs,
-    ablation: Runs,
-    diverged: Mapping[str, Sequence[int]],
-    left_out: Sequence[str],
-    timing: TimingRecord | None,
-    original: Mapping[str, dict],
-    claims: Sequence[str],
-    pictures: str,
-    task: Task,
-) -> str:
-    """The results of a task in Markdown, ending in a newline; `pictures` is the folder to link pictures from.
-
-    `ablation` are the runs to compare one regulariser with another, if there are any; `diverged` holds the seeds with
-    which models diverged. `task` declares the contrasts to judge; `original` holds the original report's figures,
-    {model: its run}, for those of the models that it had, and `claims` its claims on this task.
-    """
+def results_text(results: Results, original: Original) -> str:
+    """The results of a task in Markdown, ending in a newline; pictures are linked as lying beside the page."""
+    runs, timing = results.runs, results.timing
     if not runs:
-        return _paragraphs([NOTHING_YET, _left_out(left_out)])
+        return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
         [
             _what_was_run(runs),
             main_table(runs, timing),
-            _sentence_on_seeds(runs, diverged),
-            _contrasts(runs, diverged, timing, task, pictures),
-            _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models", pictures),
+            _sentence_on_seeds(results),
+            _contrasts(results),
+            _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
             training_table(runs),
             _sentence_on_training(runs),
-            _picture("comparison", "Parameters, training time, inference time and accuracy of each model", pictures),
-            _picture("accuracy_vs_cost", "Test accuracy against training time, inference time, parameters", pictures),
-            _picture("training_time", "Training time of each model, an epoch and the whole run", pictures),
+            _picture("comparison", "Parameters, training time, inference time and accuracy of each model"),
+            _picture("accuracy_vs_cost", "Test accuracy against training time, inference time, parameters"),
+            _picture("training_time", "Training time of each model, an epoch and the whole run"),
             timing_table(runs, timing),
-            _ablation(ablation, task, pictures),
+            _ablation(results),
             original_table(runs, original),
-            _claims(claims, Evidence(runs, timing, task, diverged)),
-            _gradients(runs, pictures),
+            _claims(results, original),
+            _gradients(runs),
             confused_pairs_table(runs),
-            _confusion_difference(runs, variants(task.contrasts), pictures),
-            *(_model_pictures(model, records, pictures) for model, records in runs.items()),
+            _confusion_difference(results),
+            *(_model_details(model, records) for model, records in runs.items()),
             _weights(next(iter(runs.values()))[0]),
-            _left_out(left_out),
+            _left_out(results),
         ]
     )
 
 
-def original_protocol_text(runs: Runs, left_out: Sequence[str], original: Mapping[str, dict]) -> str:
+def original_protocol_text(results: Results, original: Original) -> str:
     """The results of a task by the original report's protocol, in Markdown: only beside that report's figures."""
-    if not runs:
-        return _paragraphs([NOTHING_YET, _left_out(left_out)])
+    if not results.runs:
+        return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
         [
-            _what_was_run(runs),
+            _what_was_run(results.runs),
             "All training images were trained on, and the test set was the validation set, as in the original report: "
             "only to check its figures. Accuracy on the test set with the weights of the last epoch; more than seeds "
             "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds "
             "(each model by itself, unadjusted).",
-            protocol_table(runs, original),
-            _left_out(left_out),
+            protocol_table(results.runs, original),
+            _left_out(results),
         ]
     )
 
@@ -132,7 +121,8 @@ def _machine(record: RunRecord) -> str:
     return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
 
 
-def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str:
+def _sentence_on_seeds(results: Results) -> str:
+    runs, diverged = results.runs, results.diverged
     seeds = sorted({record.seed for records in runs.values() for record in records})
     lacking = [f"{model} ({len(records)})" for model, records in runs.items() if len(records) < len(seeds)]
     fewest, most = min(map(len, runs.values())), max(map(len, runs.values()))
@@ -149,27 +139,31 @@ def _sentence_on_seeds(runs: Runs, diverged: Mapping[str, Sequence[int]]) -> str
     return text.strip()
 
 
-def conclusions(runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task) -> str:
-    """What a command ends with: each model's accuracy with its interval over seeds, and the sentences on training."""
+def conclusions(results: Results) -> str:
+    """What a command ends with: each model's accuracy with its interval over seeds, and the sentences on training.
+
+    "" where no record counts, and by the original protocol, which judges nothing.
+    """
+    if not results.runs or results.task.protocol == "original":
+        return ""
     accuracies = [
         f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
-        for model, records in runs.items()
+        for model, records in results.runs.items()
     ]
-    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(runs, diverged, timing, task).items()]
+    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(results).items()]
     return _paragraphs(
         [
             "Test accuracy, final weights:\n" + "\n".join(accuracies),
-            _sentence_on_seeds(runs, diverged),
+            _sentence_on_seeds(results),
             *sentences,
-            _sentence_on_training(runs),
+            _sentence_on_training(results.runs),
         ]
     )
 
 
-def _verdicts(
-    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task
-) -> dict[str, list[str]]:
+def _verdicts(results: Results) -> dict[str, list[str]]:
     """The planned contrasts judged, {title: sentences}: accuracy first, then steadiness and time."""
+    task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
     tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
     level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
@@ -178,7 +172,7 @@ def _verdicts(
         f"differences at {level}; equivalent: the unadjusted 90% interval lies within {points(margin)} points of 0)": [
             *(
                 accuracy_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
-                for verdict in accuracy_verdicts(runs, task.contrasts, margin)
+                for verdict in results.accuracy_verdicts
             ),
             *(
                 f"{contrast.a} and {contrast.b}: no seed with which both have finished"
@@ -189,7 +183,7 @@ def _verdicts(
         ],
         f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
             stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
-            for verdict in stability_verdicts(runs, task.contrasts)
+            for verdict in results.stability_verdicts
         ],
         _training_time(timing): [
             time_sentence(timing, contrast.a, contrast.b)
@@ -209,12 +203,11 @@ def _training_time(timing: TimingRecord | None) -> str:
     )
 
 
-def _contrasts(
-    runs: Runs, diverged: Mapping[str, Sequence[int]], timing: TimingRecord | None, task: Task, pictures: str
-) -> str:
+def _contrasts(results: Results) -> str:
     """The verdicts with their picture, what the test images say, and in what the contrasted experiments differ."""
+    task, runs = results.task, results.runs
     compared = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
-    parts = _verdicts(runs, diverged, timing, task)
+    parts = _verdicts(results)
     if compared:
         parts[
             "Secondary: would these trained models differ on new test images too? (95% intervals over test images; "
@@ -224,7 +217,7 @@ def _contrasts(
             _recipes_in_words(task, contrast) for contrast in compared
         ]
     lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
-    picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero", pictures)
+    picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero")
     return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
 
 
@@ -245,57 +238,60 @@ def _sentence_on_training(runs: Runs) -> str:
     return "Overfitting, by the rule that README.md gives:\n\n" + bullets(lines)
 
 
-def _claims(claims: Sequence[str], evidence: Evidence) -> str:
-    if not claims:
+def _claims(results: Results, original: Original) -> str:
+    if not original.claims:
         return ""
     header = ["the original report's claim", "ours", "by these numbers", "and this rule"]
+    rows = [examine(claim, results) for claim in original.claims]
     return (
         "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
-        f"them is.\n\n{table(header, examined(claims, evidence))}"
+        f"them is.\n\n{table(header, rows)}"
     )
 
 
-def _ablation(runs: Runs, task: Task, pictures: str) -> str:
-    if not runs:
+def _ablation(results: Results) -> str:
+    if not results.ablation:
         return ""
-    picture = _picture("regularisation_ablation", "Test accuracy and gap between the losses by regulariser", pictures)
+    picture = _picture("regularisation_ablation", "Test accuracy and gap between the losses by regulariser")
     return (
         "Which regulariser does it? Intervals, where there are seeds enough, at 95% and unadjusted; no verdicts but on "
-        f"the planned contrast above; losses are those of the last epoch:\n\n{ablation_table(runs, task)}\n\n{picture}"
+        f"the planned contrast above; losses are those of the last epoch:\n\n{ablation_table(results)}\n\n{picture}"
     )
 
 
-def _gradients(runs: Runs, pictures: str) -> str:
+def _gradients(runs: Runs) -> str:
     flow = {model: depth_verdict(records) for model, records in runs.items() if any(map(has_flow, records))}
     if not flow:
         return ""
     lines = [f"{model}: {depth_sentence(verdict)}" for model, verdict in flow.items()]
     title = "Gradients over depth in the first epoch (vanishing, exploding, neither, or not decided; 95% intervals)"
-    picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model", pictures)
+    picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model")
     return f"{title}:\n\n{bullets(lines)}\n\n{picture}"
 
 
-def _confusion_difference(runs: Runs, pair: tuple[str, str] | None, pictures: str) -> str:
-    if pair is None or not share_a_seed(runs, *pair):
+def _confusion_difference(results: Results) -> str:
+    if results.confused_pair is None:
         return ""
-    picture = _picture("confusion_difference", f"Confusion of {pair[1]} minus that of {pair[0]} by class", pictures)
-    return f"{confusion_change_table(runs, *pair)}\n\n{picture}"
+    a, b = results.confused_pair
+    picture = _picture("confusion_difference", f"Confusion of {b} minus that of {a} by class")
+    return f"{confusion_change_table(results.runs, a, b)}\n\n{picture}"
 
 
-def _model_pictures(model: str, records: Sequence[RunRecord], pictures: str) -> str:
+def _model_details(model: str, records: Sequence[RunRecord]) -> str:
     images = [
-        _picture(f"{model}_curves", f"Learning curves of {model}: loss and accuracy over the epochs", pictures),
-        _picture(f"{model}_confusion_matrix", f"Confusion matrix of {model} on the test set", pictures),
-        _picture(f"{model}_mistakes", f"The most confident mistakes of {model} on the test set", pictures),
+        _picture(f"{model}_curves", f"Learning curves of {model}: loss and accuracy over the epochs"),
+        _picture(f"{model}_confusion_matrix", f"Confusion matrix of {model} on the test set"),
+        _picture(f"{model}_mistakes", f"The most confident mistakes of {model} on the test set"),
     ]
     if any(map(has_flow, records)):
         images += [
-            _picture(f"{model}_gradient_flow", f"Gradient norms of {model}'s layers over training", pictures),
-            _picture(f"{model}_update_ratio", f"Update ratios of {model}'s layers over training", pictures),
+            _picture(f"{model}_gradient_flow", f"Gradient norms of {model}'s layers over training"),
+            _picture(f"{model}_update_ratio", f"Update ratios of {model}'s layers over training"),
         ]
-    inside = "\n\n".join(images)
+    inside = "\n\n".join(filter(None, [*images, classes_table(records)]))
     return (
-        f"<details><summary>{model}: curves, confusion matrix, mistakes, gradients</summary>\n\n{inside}\n\n</details>"
+        f"<details><summary>{model}: curves, confusion matrix, mistakes, gradients, each class</summary>\n\n{inside}"
+        "\n\n</details>"
     )
 
 
@@ -307,7 +303,7 @@ def _weights(record: RunRecord) -> str:
     folder = f"runs/{record.task}/{record.kind}/{record.model}/{record.config_hash}/seed{record.seed}"
     return (
         f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
-        "inputs are normalised as in `utils/datasets.py`):\n\n"
+        "inputs are normalised as in `utils/data/specs.py`):\n\n"
         "    from safetensors.torch import load_file\n"
         f"    from models import {name}\n"
         f"    model = {name}({', '.join(arguments)}); "
@@ -315,9 +311,9 @@ def _weights(record: RunRecord) -> str:
     )
 
 
-def _left_out(left_out: Sequence[str]) -> str:
-    return "Left out of these results:\n\n" + bullets(left_out) if left_out else ""
+def _left_out(results: Results) -> str:
+    return "Left out of these results:\n\n" + bullets(results.left_out) if results.left_out else ""
 
 
-def _picture(name: str, alt: str, pictures: str) -> str:
-    return f"![{alt}]({pictures}{name}.png)"
+def _picture(name: str, alt: str) -> str:
+    return f"![{alt}]({name}.png)"

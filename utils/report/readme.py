@@ -14,9 +14,13 @@ def block_of(readme: str, name: str) -> str | None:
     return match and match[2]
 
 
-def update_block(path: Path, name: str, text: str) -> bool:
-    """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing."""
+def update_block(path: Path, name: str, text: str, pictures: str) -> bool:
+    """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing.
+
+    `text` links pictures as lying beside it; they lie in the folder `pictures`, relative to the file.
+    """
     path = path.resolve()  # a link stays one
+    text = re.sub(r"(?<=\]\()[^()/]+\.png(?=\))", lambda link: f"{pictures}/{link[0]}", text)
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
         readme = path.read_text(encoding="utf-8") if path.exists() else ""
         if block_of(readme, name) is None:

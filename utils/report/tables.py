@@ -1,17 +1,18 @@
 """The tables of a task's results, in Markdown. Never loads torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from utils.contrasts import differences, variants
-from utils.experiment import Task
 from utils.findings.confusion import confusion_change, largest_cells, most_confused, off_diagonal
+from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds, plateau_epochs
 from utils.findings.sentences import overfitting_in_short, timed_on
 from utils.findings.verdicts import FEWEST_ROUNDS
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
+from utils.report.original import Original
 from utils.stats.curves import roughness
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval, ratio_interval, relative_spread
 from utils.stats.paired import paired_comparison
@@ -23,79 +24,89 @@ from utils.words import (
     points,
     ratio_in_words,
     setting,
-    table,
+    table_by_column,
     with_bounds,
 )
 
 BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
 PAIRS_SHOWN = 5  # of confused classes
+SCORES = ("precision", "recall", "f1")
 
 
 def main_table(runs: Runs, timing: TimingRecord | None) -> str:
-    header = ["model", "test accuracy, final weights", "best-validation weights", "parameters", "MFLOPs per image"]
-    header += ["training, s per epoch", "inference, ms per batch"] if timing else []
-    rows = []
-    for model, records in runs.items():
-        final, best = accuracy_over_seeds(records), accuracy_over_seeds(records, "best_")
-        row = [model, percent(final), percent(best), f"{records[0].parameters:,}"]
-        row.append(f"{records[0].flops_per_image / 1e6:,.2f}")
-        if timing:
-            measured = timing.models[model]
-            row.append(f"{np.median(measured['train_epoch_seconds']):.2f}")
-            row.append(f"{1000 * np.median(measured['inference_batch_seconds']):.2f}")
-        rows.append(row)
-    return table(header, rows)
+    columns = {
+        "model": lambda model, _: model,
+        "test accuracy, final weights": lambda _, records: percent(accuracy_over_seeds(records)),
+        "best-validation weights": lambda _, records: percent(accuracy_over_seeds(records, "best_")),
+        "parameters": lambda _, records: f"{records[0].parameters:,}",
+        "MFLOPs per image": lambda _, records: f"{records[0].flops_per_image / 1e6:,.2f}",
+    }
+    if timing:
+        times = timing.models
+        columns |= {
+            "training, s per epoch": lambda model, _: f"{np.median(times[model]['train_epoch_seconds']):.2f}",
+            "inference, ms per batch": lambda model, _: _milliseconds(times[model]["inference_batch_seconds"]),
+        }
+    return table_by_column(columns, runs.items())
 
 
 def training_table(runs: Runs) -> str:
-    header = [
-        "model",
-        "last fit loss",
-        "last validation loss",
-        "lowest validation loss (epoch)",
-        "accuracy plateau from",
-    ]
-    header.append("roughness of validation loss")
-    rows = []
-    for model, records in runs.items():
-        lowest = [float(np.nanmin(r.curve("val_loss"))) for r in records]
-        rough = mean_interval([roughness(r.curve("val_loss")) for r in records]).estimate
-        rows.append(
-            [
-                model,
-                f"{np.mean([r.curve('fit_loss')[-1] for r in records]):.4f}",
-                f"{np.mean([r.curve('val_loss')[-1] for r in records]):.4f}",
-                f"{np.mean(lowest):.4f} ({epochs_in_words([r.best_epoch for r in records])})",
-                plateau_in_words(plateau_epochs(records), len(records)),
-                "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}",
-            ]
-        )
+    columns = {
+        "model": lambda model, _: model,
+        "last fit loss": lambda _, records: _mean_loss([r.curve("fit_loss")[-1] for r in records]),
+        "last validation loss": lambda _, records: _mean_loss([r.curve("val_loss")[-1] for r in records]),
+        "lowest validation loss (epoch)": lambda _, records: _lowest_loss(records),
+        "test loss, final weights": lambda _, records: _mean_loss([r.test_loss for r in records]),
+        "test loss, best-validation weights": lambda _, records: _mean_loss([r.best_test_loss for r in records]),
+        "accuracy plateau from": lambda _, records: plateau_in_words(plateau_epochs(records), len(records)),
+        "roughness of validation loss": lambda _, records: _mean_roughness(records),
+    }
+    text = table_by_column(columns, runs.items())
     if max(map(len, runs.values())) == 1:
-        return table(header, rows)
+        return text
     notes = "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean."
-    return f"{table(header, rows)}\n\n{notes}"
+    return f"{text}\n\n{notes}"
+
+
+def _mean_loss(losses: Sequence[float | None]) -> str:
+    """A record holds None for a test loss that isn't finite."""
+    mean = np.mean(np.array(losses, dtype=float))
+    return f"{mean:.4f}" if np.isfinite(mean) else "not finite"
+
+
+def _lowest_loss(records: Sequence[RunRecord]) -> str:
+    lowest = [np.nanmin(record.curve("val_loss")) for record in records]
+    return f"{_mean_loss(lowest)} ({epochs_in_words([record.best_epoch for record in records])})"
+
+
+def _mean_roughness(records: Sequence[RunRecord]) -> str:
+    rough = mean_interval([roughness(record.curve("val_loss")) for record in records]).estimate
+    return "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}"
 
 
 def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
     if timing is None:
         return "Times have not been measured for this kind of machine yet."
-    reference = timing.reference
-    header = ["model", "training step, ms", f"epoch time relative to {reference}", "latency of one image, ms (p95)"]
-    header.append(f"throughput at batch {timing.throughput_batch_size}, images per s")
-    rows = []
-    for model in runs:
-        measured = timing.models[model]
-        ratio = ratio_interval(measured["train_epoch_seconds"], timing.models[reference]["train_epoch_seconds"])
-        throughput = timing.throughput_batch_size / np.median(measured["throughput_batch_seconds"])
-        rows.append(
-            [
-                model,
-                _milliseconds_with_quartiles(measured["train_step_seconds"]),
-                "1" if model == reference else ratio_in_words(ratio),
-                f"{_milliseconds(measured['latency_seconds'])} ({_milliseconds(measured['latency_p95_seconds'])})",
-                f"{throughput:,.0f}",
-            ]
+    reference, batch, times = timing.reference, timing.throughput_batch_size, timing.models
+
+    def relative(model: str) -> str:
+        if model == reference:
+            return "1"
+        return ratio_in_words(
+            ratio_interval(times[model]["train_epoch_seconds"], times[reference]["train_epoch_seconds"])
         )
+
+    columns = {
+        "model": lambda model: model,
+        "training step, ms": lambda model: _milliseconds_with_quartiles(times[model]["train_step_seconds"]),
+        f"epoch time relative to {reference}": relative,
+        "latency of one image, ms (p95)": lambda model: (
+            f"{_milliseconds(times[model]['latency_seconds'])} ({_milliseconds(times[model]['latency_p95_seconds'])})"
+        ),
+        f"throughput at batch {batch}, images per s": lambda model: (
+            f"{batch / np.median(times[model]['throughput_batch_seconds']):,.0f}"
+        ),
+    }
     notes = (
         f"On this machine, in this session ({timed_on(timing)}): {timing.rounds} shuffled rounds with nothing else "
         "running. Times are medians, quartiles in brackets; an epoch is the median step times its number of steps, "
@@ -104,7 +115,7 @@ def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
     )
     if timing.rounds < FEWEST_ROUNDS:
         notes += " So few rounds of a call each show that the pass works, and no more."
-    return table(header, rows) + "\n\n" + notes + _busy(timing)
+    return f"{table_by_column(columns, [(model,) for model in runs])}\n\n{notes}{_busy(timing)}"
 
 
 def _busy(timing: TimingRecord) -> str:
@@ -118,80 +129,99 @@ def _busy(timing: TimingRecord) -> str:
     )
 
 
-def original_table(runs: Runs, original: Mapping[str, dict]) -> str:
-    if not original:
+def original_table(runs: Runs, original: Original) -> str:
+    both = [(model, records) for model, records in runs.items() if model in original.runs]
+    if not both:
         return ""
-    rows = []
-    for model, records in runs.items():
-        if model in original:
-            figures, claim = original[model], original[model]["claims"].get("overfitting_from_epoch")
-            claimed = f"from epoch {claim}" if claim else "none"
-            row = [model, f"{figures['val_accuracy'][-1]:.2f}%", percent(accuracy_over_seeds(records)), claimed]
-            rows.append([*row, overfitting_in_short(records)])
-    header = [
-        "model",
-        "original: last accuracy on the test set",
-        "ours: test accuracy",
-        "original: overfitting",
-        "ours",
-    ]
+    columns = {
+        "model": lambda model, _: model,
+        "original: last accuracy on the test set": lambda model, _: f"{original.runs[model]['val_accuracy'][-1]:.2f}%",
+        "ours: test accuracy": lambda _, records: percent(accuracy_over_seeds(records)),
+        "original: overfitting": lambda model, _: original.overfitting(model),
+        "ours": lambda _, records: overfitting_in_short(records),
+    }
     return (
         "Beside the original report, which used the test set as validation set, trained on all training images (ours "
-        "holds some out) and read overfitting off by eye:\n\n" + table(header, rows)
-        if rows
-        else ""
+        f"holds some out) and read overfitting off by eye:\n\n{table_by_column(columns, both)}"
+    )
+
+
+def classes_table(records: Sequence[RunRecord]) -> str:
+    """Precision, recall and F1 of each class on the test set, means over seeds; "" if a record has none."""
+    if any(record.per_class is None for record in records):
+        return ""
+    scores = {name: np.mean(np.array([r.per_class[name] for r in records], dtype=float), axis=0) for name in SCORES}
+
+    def cell(name: str) -> Callable[[int], str]:
+        return lambda row: "undefined" if np.isnan(scores[name][row]) else f"{scores[name][row]:.1%}"
+
+    names = records[0].class_names
+    columns = {"class": lambda row: names[row]} | {name.replace("f1", "F1"): cell(name) for name in SCORES}
+    seeds = f"means over {plural(len(records), 'seed')}" if len(records) > 1 else "1 seed"
+    return (
+        f"Each class on the test set, final weights, {seeds} (undefined: no test image of the class, or none taken for "
+        f"it):\n\n{table_by_column(columns, [(row,) for row in range(len(names))])}"
     )
 
 
 def confused_pairs_table(runs: Runs) -> str:
     """For each model the classes most often taken for another, counts summed over seeds as shares of the true class."""
-    header = ["model", *map(str, range(1, PAIRS_SHOWN + 1))]
-    rows = []
-    for model, records in runs.items():
-        pairs = most_confused(records, PAIRS_SHOWN)
-        cells = [f"{true} → {predicted} ({share:.1%})" for true, predicted, share in pairs]
-        rows.append([f"{model} ({plural(len(records), 'seed')})", *cells, *[""] * (PAIRS_SHOWN - len(cells))])
+    cells = {
+        model: [f"{true} → {predicted} ({share:.1%})" for true, predicted, share in most_confused(records, PAIRS_SHOWN)]
+        for model, records in runs.items()
+    }
+    columns = {"model": lambda model, records: f"{model} ({plural(len(records), 'seed')})"} | {
+        str(rank + 1): lambda model, _, rank=rank: cells[model][rank] if rank < len(cells[model]) else ""
+        for rank in range(PAIRS_SHOWN)
+    }
     title = "The most confused pairs, true class → predicted class, percent of the true class's test images"
-    return f"{title}:\n\n{table(header, rows)}"
+    return f"{title}:\n\n{table_by_column(columns, runs.items())}"
 
 
 def confusion_change_table(runs: Runs, a: str, b: str) -> str:
     """The confusions whose shares differ most between `a` and `b`: such as what regularisation mends."""
     change, names = confusion_change(runs[a], runs[b]), runs[a][0].class_names
     changed = off_diagonal(change.mean)
-    rows = []
-    for row, column in largest_cells(np.abs(changed), PAIRS_SHOWN):
-        interval = "covers 0 or is undefined" if change.unsure[row, column] else "excludes 0"
+
+    def interval(row: int, column: int) -> str:
         if change.n < FEWEST_SEEDS:
-            interval = f"none ({plural(change.n, 'seed')})"
-        pair = f"{names[row]} → {names[column]}"
-        rows.append([pair, f"{100 * changed[row, column]:+z.1f}", interval])
+            return f"none ({plural(change.n, 'seed')})"
+        return "covers 0 or is undefined" if change.unsure[row, column] else "excludes 0"
+
+    columns = {
+        "true → predicted": lambda row, column: f"{names[row]} → {names[column]}",
+        "points": lambda row, column: f"{100 * changed[row, column]:+z.1f}",
+        "unadjusted 95% interval": interval,
+    }
     title = f"Confusions that differ most, {b} minus {a}, points of the true class's test images"
-    return f"{title}:\n\n{table(['true → predicted', 'points', 'unadjusted 95% interval'], rows)}"
+    return f"{title}:\n\n{table_by_column(columns, largest_cells(np.abs(changed), PAIRS_SHOWN))}"
 
 
-def ablation_table(runs: Runs, task: Task) -> str:
+def ablation_table(results: Results) -> str:
     """Each variant's accuracy, and its difference from the plain model paired by seed, beside what sets it apart."""
+    task, runs = results.task, results.ablation
     experiments = {experiment.name: experiment for experiment in (*task.experiments, *task.ablation)}
     reference = variants(task.contrasts)[0]
-    header = ["model", f"differs from {reference} in", "test accuracy", f"minus {reference}, points (same seeds)"]
-    header += ["fit loss", "gap: validation − fit loss", "overfitting"]
-    rows = []
-    for model, records in runs.items():
+
+    def differs(model: str, _) -> str:
         found = differences(experiments[reference], experiments[model])
-        last = {part: np.mean([r.curve(f"{part}_loss")[-1] for r in records]) for part in ("fit", "val")}
-        rows.append(
-            [
-                f"{model} ({plural(len(records), 'seed')})",
-                ", ".join(setting(field, values[1]) for field, values in found.items()) or "nothing",
-                percent(accuracy_over_seeds(records)),
-                "" if model == reference else _paired_difference(runs.get(reference, ()), records),
-                f"{last['fit']:.3f}",
-                f"{last['val'] - last['fit']:.3f}",
-                overfitting_in_short(records),
-            ]
-        )
-    return table(header, rows)
+        return ", ".join(setting(field, values[1]) for field, values in found.items()) or "nothing"
+
+    def last(records: Sequence[RunRecord], part: str) -> float:
+        return np.mean([record.curve(f"{part}_loss")[-1] for record in records])
+
+    columns = {
+        "model": lambda model, records: f"{model} ({plural(len(records), 'seed')})",
+        f"differs from {reference} in": differs,
+        "test accuracy": lambda _, records: percent(accuracy_over_seeds(records)),
+        f"minus {reference}, points (same seeds)": lambda model, records: (
+            "" if model == reference else _paired_difference(runs.get(reference, ()), records)
+        ),
+        "fit loss": lambda _, records: f"{last(records, 'fit'):.3f}",
+        "gap: validation − fit loss": lambda _, records: f"{last(records, 'val') - last(records, 'fit'):.3f}",
+        "overfitting": lambda _, records: overfitting_in_short(records),
+    }
+    return table_by_column(columns, runs.items())
 
 
 def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
@@ -205,21 +235,23 @@ def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
     return with_bounds(difference, points) + n
 
 
-def protocol_table(runs: Runs, original: Mapping[str, dict]) -> str:
+def protocol_table(runs: Runs, original: Original) -> str:
     """The last epoch's validation accuracies beside the original report's, each one run of its own."""
-    rows = []
-    for model, records in runs.items():
-        accuracies = [record.curve("val_accuracy")[-1] for record in records]
-        ours = mean_interval(accuracies)
-        if model in original:
-            theirs = original[model]["val_accuracy"][-1] / 100
-            difference = points(theirs - ours.estimate)
-            rows.append([model, f"{theirs:.2%}", percent(ours), difference, _beyond_seeds(theirs, accuracies)])
-        else:
-            rows.append(
-                [model, "–", percent(ours), "–", "it had no such model" if original else "no part of a quick look"]
-            )
-    return table(["model", "original", "ours", "original minus ours, points", "more than seeds explain?"], rows)
+    ours = {model: [record.curve("val_accuracy")[-1] for record in records] for model, records in runs.items()}
+    theirs = {model: run["val_accuracy"][-1] / 100 for model, run in original.runs.items()}
+    no_such_model = "it had no such model" if original.runs else "no part of a quick look"
+    columns = {
+        "model": lambda model: model,
+        "original": lambda model: f"{theirs[model]:.2%}" if model in theirs else "–",
+        "ours": lambda model: percent(mean_interval(ours[model])),
+        "original minus ours, points": lambda model: (
+            points(theirs[model] - mean_interval(ours[model]).estimate) if model in theirs else "–"
+        ),
+        "more than seeds explain?": lambda model: (
+            _beyond_seeds(theirs[model], ours[model]) if model in theirs else no_such_model
+        ),
+    }
+    return table_by_column(columns, [(model,) for model in runs])
 
 
 def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:

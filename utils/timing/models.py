@@ -15,7 +15,7 @@ from utils.records.timing import TimingRecord
 from utils.timing.clock import benchmark, seconds_per_call
 from utils.training.device import Execution, has_bf16_units
 from utils.training.fit import make_optimizer, train_one_epoch
-from utils.training.gradients import DETAIL_EVERY, GradientFlow
+from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.training.machine import describe_environment
 from utils.training.model import build_model
 from utils.training.seeds import epoch_offsets
@@ -27,10 +27,10 @@ TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3
 
 
 @contextmanager
-def training_steps(experiment: Experiment, data: Splits, num_classes: int, execution: Execution, steps: int):
+def training_steps(experiment: Experiment, data: Splits, execution: Execution, steps: int):
     """A callable that trains a fresh model for `steps` steps just as `fit` does, gradient flow recorded."""
     config = experiment.config
-    model = execution.place(build_model(experiment, data.image_shape, num_classes, seed=0))
+    model = execution.place(build_model(experiment, data.image_shape, data.num_classes, seed=0))
     optimizer = make_optimizer(model, config)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     order = order.repeat(1 + steps * config.batch_size // len(order))[: steps * config.batch_size].to(execution.device)
@@ -45,20 +45,20 @@ def training_steps(experiment: Experiment, data: Splits, num_classes: int, execu
 
 
 def timing_pass(
-    experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution, smoke: bool = False
+    experiments: Sequence[Experiment], data: Splits, execution: Execution, smoke: bool = False
 ) -> TimingRecord:
     """Time all models in shuffled rounds, nothing else running: training steps, inference, latency, throughput.
 
     Training steps are timed ten at a time, one of which records more. With `smoke`, two rounds of the fewest calls.
     """
-    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, DETAIL_EVERY, 1.0)
-    models = {e.name: execution.place(build_model(e, data.image_shape, num_classes, 0)).eval() for e in experiments}
+    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
+    models = {
+        e.name: execution.place(build_model(e, data.image_shape, data.num_classes, 0)).eval() for e in experiments
+    }
     batch_size = experiments[0].config.batch_size
     wait = execution.synchronize
     with ExitStack() as stack:
-        training = {
-            e.name: stack.enter_context(training_steps(e, data, num_classes, execution, steps)) for e in experiments
-        }
+        training = {e.name: stack.enter_context(training_steps(e, data, execution, steps)) for e in experiments}
         train = benchmark(training, wait, rounds, share * TRAIN_SECONDS)
     inference = benchmark(_inference(models, data, batch_size, execution), wait, rounds, share * INFERENCE_SECONDS)
     latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS)
@@ -102,15 +102,13 @@ def _inference(
     return {name: action(model) for name, model in models.items()}
 
 
-def seconds_per_step(
-    experiment: Experiment, data: Splits, num_classes: int, execution: Execution, steps: int = 2
-) -> float:
+def seconds_per_step(experiment: Experiment, data: Splits, execution: Execution, steps: int = 2) -> float:
     """A rough duration of the model's training step, from `steps` of them after as many to warm up."""
-    with training_steps(experiment, data, num_classes, execution, steps) as run:
+    with training_steps(experiment, data, execution, steps) as run:
         return float(seconds_per_call(run, execution.synchronize, 2)[-1]) / steps
 
 
-def choose_precision(experiments: Sequence[Experiment], data: Splits, num_classes: int, execution: Execution) -> str:
+def choose_precision(experiments: Sequence[Experiment], data: Splits, execution: Execution) -> str:
     """ "bf16" if this machine trains the task's models faster so, else "fp32"; one choice for all of them.
 
     The processor must have bf16 units. On a CPU, some builds of PyTorch still run bf16 convolutions on a reference
@@ -124,8 +122,8 @@ def choose_precision(experiments: Sequence[Experiment], data: Splits, num_classe
     if _convolution_seconds(bf16) > _convolution_seconds(fp32):
         return "fp32"
     slow, fast = (
-        sum(seconds_per_step(experiment, data, num_classes, kind, steps=1) for experiment in experiments)
-        for kind in (fp32, bf16)
+        sum(seconds_per_step(experiment, data, precision, steps=1) for experiment in experiments)
+        for precision in (fp32, bf16)
     )
     return "bf16" if fast < slow else "fp32"
 

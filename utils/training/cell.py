@@ -34,7 +34,6 @@ class CellJob:
     experiment: Experiment
     seed: int
     config_hash: str
-    image_shape: tuple[int, int, int]
     data_dir: Path
     download: bool
     environment: dict
@@ -60,7 +59,7 @@ class CellJob:
     def bytes_needed(self) -> int:
         """At most, on the disk: up to three checkpoints (weights, best weights, two optimiser tensors), the weights
         and the best weights, four bytes each number, and some for the rest."""
-        shapes = parameter_shapes(self.experiment, self.image_shape, len(self.spec.class_names))
+        shapes = parameter_shapes(self.experiment, self.spec.image_shape, len(self.spec.class_names))
         return 4 * (3 * 4 + 2) * sum(map(math.prod, shapes.values())) + 2**24
 
     @property
@@ -97,7 +96,7 @@ def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
     try:
         remove_leftovers(job.folder)
         data = job.load()
-        model = build_model(job.experiment, data.image_shape, len(job.spec.class_names), job.seed)
+        model = build_model(job.experiment, data.image_shape, data.num_classes, job.seed)
         facts = {
             "parameters": sum(p.numel() for p in model.parameters()),
             "flops_per_image": flops_per_image(model, data.image_shape),
@@ -164,7 +163,7 @@ def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
         "best_test_correct": int(best_correct),
         "best_test_accuracy": best_correct / len(data.test),
         "best_test_loss": best_loss,
-        "per_class": per_class(labels, predictions, len(job.spec.class_names)),
+        "per_class": per_class(labels, predictions, data.num_classes),
         "arrays": {
             "test_labels": labels.astype(np.uint8),
             "test_predictions": predictions.astype(np.uint8),
@@ -187,7 +186,7 @@ def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:
         dataset=job.spec.name,
         model=job.experiment.name,
         seed=job.seed,
-        image_shape=job.image_shape,
+        image_shape=job.spec.image_shape,
         class_names=job.spec.class_names,
         model_options=model_options(job.experiment.model),
         config=resolved_config(job.experiment.config),

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-DETAIL_EVERY = 10  # steps between two records of mean absolute gradients and update ratios
+UPDATE_RATIO_EVERY = 10  # steps
 
 
 class GradientFlow:
     """A context manager that records each step's gradients of a model into device buffers, read once an epoch.
 
     Every step: the L2 norm of each parameter's gradient, so that a non-finite one is found wherever it arises.
-    Every 10th step, for the weights of convolutions and linear layers: the gradient's mean absolute value and the
-    update ratio ||w_after - w_before|| / ||w_before||. `weight_names` lists these weights in the order of
+    Every 10th step, for the weights of convolutions and linear layers: the update ratio
+    ||w_after - w_before|| / ||w_before||. `weight_names` lists these weights in the order of
     definition, which in our models is that of the forward pass. The hooks are gone on exit, also after an
     exception. All of a parameter's gradients must exist at each step.
     """
@@ -26,12 +26,9 @@ class GradientFlow:
         self.columns = [names.index(name) for name in self.weight_names]
         self.parameters = list(model.parameters())
         self.optimizer = optimizer
-        details = -(-steps // DETAIL_EVERY)
         device = self.parameters[0].device
         self.norms = torch.zeros(steps, len(self.parameters), device=device)
-        self.mean_abs = torch.zeros(details, len(self.weights), device=device)
-        self.update_ratios = torch.zeros(details, len(self.weights), device=device)
-        self.sizes = torch.tensor([float(w.numel()) for w in self.weights], device=device)
+        self.update_ratios = torch.zeros(-(-steps // UPDATE_RATIO_EVERY), len(self.weights), device=device)
         self.scratch = [torch.empty_like(w) for w in self.weights]  # kept: a new allocation costs more than the sum
         self.step = 0
 
@@ -49,30 +46,26 @@ class GradientFlow:
     @torch.no_grad()
     def _before_step(self, *_) -> None:
         torch.stack(torch._foreach_norm([p.grad for p in self.parameters]), out=self.norms[self.step])
-        if self.step % DETAIL_EVERY == 0:
-            row = self.step // DETAIL_EVERY
-            # Summing absolute values is far faster on a CPU than vector_norm(ord=1).
-            pairs = zip(self.weights, self.scratch, strict=True)
-            torch.stack([torch.abs(w.grad, out=s).sum() for w, s in pairs], out=self.mean_abs[row]).div_(self.sizes)
+        if self.step % UPDATE_RATIO_EVERY == 0:
+            row = self.step // UPDATE_RATIO_EVERY
             torch._foreach_copy_(self.scratch, self.weights)
             torch.stack(torch._foreach_norm(self.scratch), out=self.update_ratios[row])  # ||w||, until the step is done
 
     @torch.no_grad()
     def _after_step(self, *_) -> None:
-        if self.step % DETAIL_EVERY == 0:
-            row = self.update_ratios[self.step // DETAIL_EVERY]
+        if self.step % UPDATE_RATIO_EVERY == 0:
+            row = self.update_ratios[self.step // UPDATE_RATIO_EVERY]
             torch._foreach_sub_(self.scratch, self.weights)
             torch.div(torch.stack(torch._foreach_norm(self.scratch)), row, out=row)
         self.step += 1
 
     def read(self) -> dict[str, np.ndarray]:
-        """This epoch's arrays, and start again: `norms` (steps, weights), `mean_abs` and `update_ratios`
-        (steps / 10, weights), float32, and `finite` (steps,) bool: all gradients of that step were finite."""
-        norms, details = self.norms[: self.step].cpu(), -(-self.step // DETAIL_EVERY)
+        """This epoch's arrays, and start again: `norms` (steps, weights) and `update_ratios` (steps / 10, weights),
+        float32, and `finite` (steps,) bool: all gradients of that step were finite."""
+        norms, ratios = self.norms[: self.step].cpu(), -(-self.step // UPDATE_RATIO_EVERY)
         self.step = 0
         return {
             "norms": norms[:, self.columns].numpy(),
-            "mean_abs": self.mean_abs[:details].cpu().numpy().copy(),
-            "update_ratios": self.update_ratios[:details].cpu().numpy().copy(),
+            "update_ratios": self.update_ratios[:ratios].cpu().numpy().copy(),
             "finite": norms.isfinite().all(dim=1).numpy(),
         }

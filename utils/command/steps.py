@@ -1,0 +1,176 @@
+"""The steps of a command: load the data, train the cells, time the models, draw."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from utils.command.locks import sole_writer
+from utils.command.outputs import closing_lines, draw, minutes, plan_in_words, warn
+from utils.command.plan import Plan
+from utils.command.preflight import check_everything, reusable, tell_shared_images
+from utils.command.processes import run_in_turn, run_side_by_side
+from utils.command.progress import Progress
+from utils.command.schedule import estimate, make_jobs, remembered_precision
+from utils.data.images import Splits, load_splits
+from utils.files import remove_leftovers
+from utils.findings.results import Results, read_results
+from utils.records.folder import drop_records, publish
+from utils.records.record import RunRecord
+from utils.records.timing import read_timing, write_timing
+from utils.report.page import conclusions
+from utils.timing.models import timing_pass
+from utils.training.cell import CellJob
+from utils.training.device import Execution, physical_cores
+
+
+@dataclass
+class Outcome:
+    """What a command has led to: the records of the cells trained now (and of older ones that couldn't be published),
+    what the folder of records held when it was last drawn, and whether all could be drawn and timed."""
+
+    records: list[RunRecord] = field(default_factory=list)
+    results: Results | None = None
+    well: bool = True
+
+    def draw(self, plan: Plan, kind: str) -> None:
+        """Draw what is on disk; if that fails, say so, since the cells still to come must not be lost for it."""
+        try:
+            self.results = read_results(plan.records_folder(kind), plan.task, plan.declared)
+            draw(plan, kind, self.results)
+        except Exception as error:
+            warn(f"not drawn: {type(error).__name__}: {error}")
+            self.well = False
+
+
+def redraw(plan: Plan) -> int:
+    """Draw again from the records alone; returns the exit code."""
+    with sole_writer(plan.output):
+        results = read_results(plan.records_folder(plan.redraws), plan.task, plan.declared)
+        draw(plan, plan.redraws, results)
+    if not results.runs:
+        return 2
+    say(plan, conclusions(results))
+    print(closing_lines(plan, []))
+    return 0
+
+
+def train_and_draw(plan: Plan) -> int:
+    """All but drawing again: load, train, time, draw, and say what came out; returns the exit code."""
+    with sole_writer(plan.output, plan.runs):
+        started = time.monotonic()
+        execution = plan.execution
+        execution.prepare_process()
+        config = plan.experiments[0].config  # limit and protocol are the same for all
+        data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
+        data = data.to(execution.device)
+        if plan.chooses_precision:
+            execution = replace(execution, precision=remembered_precision(plan, data))
+        tell_shared_images(plan.spec, data)
+        outcome = Outcome() if plan.time_only else train(plan, make_jobs(plan, execution), data)
+        try:
+            if time_models(plan, data, execution, outcome.records):
+                outcome.draw(plan, execution.kind)
+        except Exception as error:  # out of memory, say: the runs have been kept
+            warn(f"no timing pass: {type(error).__name__}: {error}")
+            outcome.well = False
+        say(plan, conclusions(outcome.results) if outcome.results else "")
+        say(plan, f"Took {minutes(time.monotonic() - started)}.")
+        print(closing_lines(plan, outcome.records))
+        return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
+
+
+def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
+    """Train what hasn't finished, publish each record as it comes, draw when a model's last one has come."""
+    done, waiting = prepare(plan, jobs, data)
+    with Progress(waiting, plan.quiet) as progress:
+        if plan.processes == 1:
+            trained = run_in_turn(waiting, progress.epoch_done)
+        else:
+            trained = run_side_by_side(waiting, plan.processes, progress.epoch_done)
+        with closing(trained):
+            return collect(plan, jobs, done, trained, progress)
+
+
+def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob]]:
+    """The records of cells that have finished before, and the cells to train, the longest first.
+
+    Says what is about to happen. Raises what `check_everything` raises, with everything as it was.
+    """
+    execution = jobs[0].execution
+    done = [record for job in jobs if plan.resume and (record := reusable(job)) is not None]
+    waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    folder = plan.records_folder(execution.kind)
+    check_everything(folder, jobs, waiting, plan.resume)
+    remove_leftovers(plan.output, "*.png")  # that folder may hold what isn't ours
+    for written in (folder.parent, folder):
+        remove_leftovers(written)
+    seconds = estimate(waiting, data, execution)
+    waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
+    say(plan, plan_in_words(plan, jobs, waiting, seconds))
+    return done, waiting
+
+
+def collect(
+    plan: Plan, jobs: Sequence[CellJob], done: Sequence[RunRecord], trained: Iterator[RunRecord], progress: Progress
+) -> Outcome:
+    """Publish each record, those of cells `done` before and then those `trained` now, and draw.
+
+    An interruption goes through; what had been published by then is drawn.
+    """
+    kind = jobs[0].execution.kind
+    folder, outcome = plan.records_folder(kind), Outcome()
+    awaited = Counter(job.experiment.name for job in jobs)
+    drops = plan.drops_older_records
+    published: list[RunRecord] = []
+    try:
+        for record in chain(done, trained):
+            try:
+                progress.say(publish(folder, record))
+            except OSError as error:  # a full disk: its cell has failed, the others go on
+                record = replace(record, status="failed", message=str(error))
+                progress.say(f"{record.stem} could not be kept: {error}")
+            published.append(record)
+            is_new = len(published) > len(done) or len(done) == len(jobs)
+            if drops and is_new and record.status == "finished":
+                drop_records(folder, keep=published)
+                drops = False
+            awaited[record.model] -= 1
+            if awaited[record.model] == 0:
+                outcome.draw(plan, kind)
+    except BaseException:
+        if published:
+            outcome.draw(plan, kind)
+        raise
+    lost = [record for record in published[: len(done)] if record.status == "failed"]
+    outcome.records = lost + published[len(done) :]
+    return outcome
+
+
+def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequence[RunRecord]) -> bool:
+    """The timing pass, with all cores and nothing else running; whether there was one.
+
+    Only a pass over all models replaces the last, and only if something was trained now (`records`) or never timed.
+    """
+    folder, names = plan.records_folder(execution.kind), [experiment.name for experiment in plan.compared]
+    trained = [record for record in records if record.model in names]
+    if not names:
+        say(plan, "No timing pass: it compares all models of the task by its own protocol.")
+        return False
+    if any(record.status == "failed" for record in trained):
+        say(plan, "No timing pass: a model that failed can't be timed.")
+        return False
+    if not (trained or plan.time_only) and read_timing(folder, names) is not None:
+        return False
+    say(plan, "Timing pass ...")
+    execution = replace(execution, threads=physical_cores())
+    execution.prepare_process()
+    write_timing(folder, timing_pass(plan.compared, data, execution, plan.smoke))
+    return True
+
+
+def say(plan: Plan, text: str) -> None:
+    if not plan.quiet and text:
+        print(text, flush=True)

@@ -1,0 +1,58 @@
+"""All that is known of a task from its folder of records, read once. Never loads torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from utils.contrasts import variants
+from utils.experiment import Task
+from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
+from utils.records.folder import read_runs
+from utils.records.record import Runs, share_a_seed
+from utils.records.timing import TimingRecord, read_timing
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a task's records hold: all that pictures and pages are made from.
+
+    `runs` are the finished runs of the task's own experiments; `ablation` those of the two variants and of the
+    ablation, if there are any of the ablation; `diverged` the seeds with which models diverged; `left_out` has a line
+    for each record that doesn't count, saying why.
+    """
+
+    task: Task
+    runs: Runs
+    ablation: Runs = field(default_factory=dict)
+    diverged: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    timing: TimingRecord | None = None
+
+    @cached_property
+    def accuracy_verdicts(self) -> list[Verdict]:
+        """On the planned contrasts, by test accuracy with the final weights."""
+        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin)
+
+    @cached_property
+    def stability_verdicts(self) -> list[Verdict]:
+        """On the planned contrasts, by the roughness of validation loss."""
+        return stability_verdicts(self.runs, self.task.contrasts)
+
+    @property
+    def confused_pair(self) -> tuple[str, str] | None:
+        """The two variants whose confusions are compared, second minus first; None unless both ran with a seed."""
+        pair = variants(self.task.contrasts)
+        return pair if pair and share_a_seed(self.runs, *pair) else None
+
+
+def read_results(folder: Path, task: Task, declared: Mapping[str, str]) -> Results:
+    """The results of `task` in a folder of records; `declared` maps each model's name to its config hash."""
+    found = read_runs(folder, task.name, declared)
+    runs = {e.name: found.runs[e.name] for e in task.experiments if e.name in found.runs}
+    of_ablation = [e.name for e in task.ablation]
+    ablation = {}
+    if not found.runs.keys().isdisjoint(of_ablation):
+        names = (*variants(task.contrasts), *of_ablation)
+        ablation = {name: found.runs[name] for name in names if name in found.runs}
+    return Results(task, runs, ablation, found.diverged, found.left_out, read_timing(folder, list(runs)))
