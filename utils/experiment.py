@@ -20,7 +20,7 @@ PROTOCOLS = ("holdout", "original")
 class TrainConfig:
     """A training recipe. `learning_rate` and `weight_decay` are per step; `limit` trains on the first N examples.
 
-    `augmentation` crops and flips training images at random (`utils.data.crop_and_flip`). The `protocol` "holdout"
+    `augmentation` crops and flips training images at random (`utils.data.images.crop_and_flip`). The `protocol` "holdout"
     holds some training images out for validation; "original" trains on all of them and validates on the test set,
     as the original report did.
     """

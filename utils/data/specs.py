@@ -72,7 +72,7 @@ CIFAR10 = DatasetSpec(
     },
 )
 DATASETS = {spec.name: spec for spec in (MNIST, CIFAR10)}
-# Made by utils.embedded, which needs no source: only for --smoke and the tests.
+# Made by utils.data.embedded, which needs no source: only for --smoke and the tests.
 DIGITS = DatasetSpec(
     name="digits",
     class_names=tuple("0123456789"),

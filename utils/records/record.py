@@ -41,7 +41,7 @@ class RunRecord:
     `arrays` (kept in the .npz): test_labels, test_predictions, best_test_predictions, uint8 of shape (N,);
     mistake_indices (M,) int64 of the M <= 16 most confident wrong test images, most confident first,
     mistake_images (M, C, H, W) uint8 and mistake_confidences (M,) float32, the probability of the wrong class; and
-    the flow_ arrays of utils.flow.thin.
+    the flow_ arrays of utils.records.flow.thin.
     """
 
     task: str

@@ -32,7 +32,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     There are no bounds for fewer than three values (for two t is 12.7: accuracies beyond 100%), nor for values that are
     all the same: at a few seeds that shows a coarse measure, not a mean known exactly. One value that isn't finite
     makes the estimate NaN as well. Assumes independent values of one normal distribution (Student, 1908, Biometrika 6,
-    1-25); `utils.comparisons.paired_comparison` says how far skewed ones fall short.
+    1-25); `utils.stats.paired.paired_comparison` says how far skewed ones fall short.
     """
     values = np.asarray(values, dtype=float)
     n = len(values)

@@ -37,7 +37,7 @@ def paired_comparison(a: ArrayLike, b: ArrayLike, total: int, m: int) -> Compari
     """Student's paired t-test of (b - a) / total with its intervals: t = mean / (sd / sqrt(n)), n - 1 degrees.
 
     `a` and `b`, shape (n,), one value a seed, the same seeds in the same order: right test predictions of `total`
-    images, so that everything is a fraction; or any other measure, such as `utils.stats.roughness`, with a total of 1.
+    images, so that everything is a fraction; or any other measure, such as `utils.stats.curves.roughness`, with a total of 1.
     Source: Student (1908), The probable error of a mean, Biometrika 6, 1-25. Raises ValueError if lengths differ.
 
     Undefined for fewer than three seeds and for differences that are all the same, which is found on the integers
