@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -122,6 +121,8 @@ def stratified_subset(labels: np.ndarray, size: int, num_classes: int) -> tuple[
 
     Raises DataError if some class would be missing from the subset.
     """
+    from sklearn.model_selection import train_test_split  # here: a bad option is answered before it is loaded
+
     present = np.bincount(labels, minlength=num_classes) > 1  # one for either side
     if not present.all():
         raise _missing(size, ~present)
