@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from records import make_record, make_timing
+from made_records import make_record, make_timing
 
 from models import FCN
 from utils import cli

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from place import RECIPE, task_of
-from records import without_times
+from made_records import without_times
 
 from models import FCN, CNNWithResidual, SimpleCNN
 from utils.data.images import Splits

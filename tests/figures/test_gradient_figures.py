@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from pictures import LONG, assert_nothing_overlaps, text_of
-from records import flow_arrays, make_record
+from made_records import flow_arrays, make_record
 from scipy import stats
 
 from utils.figures.canvas import STYLE, model_styles

@@ -6,7 +6,7 @@ import matplotlib.style
 import numpy as np
 import pytest
 from pictures import CIFAR, LONG, assert_nothing_overlaps, text_of
-from records import CIFAR_CLASSES, make_record
+from made_records import CIFAR_CLASSES, make_record
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from pictures import CIFAR, LONG, assert_legends_spare_data, assert_nothing_overlaps, by_label, make_runs, text_of
 from PIL import Image
-from records import make_record, make_timing
+from made_records import make_record, make_timing
 from scipy import stats
 
 from utils.figures import task as figures

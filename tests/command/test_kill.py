@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import without_times
+from made_records import without_times
 
 from utils.records.record import read_record
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import make_record, make_timing, wavy_record
+from made_records import make_record, make_timing, wavy_record
 from scipy import stats
 
 from models import FCN

@@ -5,7 +5,7 @@ import shutil
 from functools import partial
 
 import pytest
-from records import make_record, make_timing
+from made_records import make_record, make_timing
 
 import task_1_1_mnist
 import task_1_2_cifar

@@ -12,7 +12,7 @@ import torch
 from data_files import assert_same, tiny_mnist
 from matplotlib.figure import Figure
 from place import TASK, digests
-from records import make_record, make_timing
+from made_records import make_record, make_timing
 from test_faults import CHECKOUT, SCRIPT
 
 from utils.data.sources import SOURCES, Source, load_arrays

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import make_record, make_timing
+from made_records import make_record, make_timing
 
 from models import FCN
 from utils import experiment as experiment_module

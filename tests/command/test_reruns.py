@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from place import RECIPE, TASK, digests
-from records import make_timing
+from made_records import make_timing
 
 from utils import cli
 from utils.command import outputs

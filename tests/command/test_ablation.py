@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pictures import CIFAR, assert_nothing_overlaps, by_label, text_of
 from place import RECIPE, SMALL, digests
-from records import CIFAR_CLASSES, make_record
+from made_records import CIFAR_CLASSES, make_record
 from scipy import stats
 from test_report import rows_of
 

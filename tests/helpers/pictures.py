@@ -4,7 +4,7 @@ import itertools
 
 import matplotlib.text
 from matplotlib.figure import Figure
-from records import CIFAR_CLASSES, make_record
+from made_records import CIFAR_CLASSES, make_record
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
 LONG = "CNNWithResidual-Regularized"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from records import without_times
+from made_records import without_times
 from torch.nn import functional as F
 
 from models import FCN, CNNWithResidual, SimpleCNN

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from place import HASHES, RECIPE, RUNAWAY, SMALL, TASK, digests, task_of
-from records import without_times
+from made_records import without_times
 from safetensors.torch import load_file
 
 from models import FCN

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import make_record, make_timing
+from made_records import make_record, make_timing
 from scipy import stats
 
 from models import FCN

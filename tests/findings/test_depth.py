@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from records import flow_arrays, make_record
+from made_records import flow_arrays, make_record
 from scipy import stats
 from torch import nn
 from torch.nn import functional as F
