@@ -5,6 +5,7 @@ import shutil
 from functools import partial
 
 import pytest
+from checkout_folder import CHECKOUT
 from made_records import make_record, make_timing
 
 import task_1_1_mnist
@@ -145,8 +146,8 @@ def test_an_output_folder_that_is_a_link_to_nothing_is_refused(checkout, capsys)
 @pytest.mark.parametrize("task", [task_1_1_mnist.TASK, task_1_2_cifar.TASK], ids=lambda task: task.name)
 def test_the_committed_readme_is_the_one_that_the_records_give(tmp_path, monkeypatch, task, protocol):
     shown = task if protocol == "holdout" else under_original_protocol(task)
-    records = plan.CHECKOUT / "plots" / shown.name / "records"
-    readme, block = plan.CHECKOUT / "README.md", block_of((plan.CHECKOUT / "README.md").read_text("utf-8"), shown.name)
+    records = CHECKOUT / "plots" / shown.name / "records"
+    readme, block = CHECKOUT / "README.md", block_of((CHECKOUT / "README.md").read_text("utf-8"), shown.name)
     if not records.exists():
         assert block == "No finished run of the current recipes yet."
         return

@@ -8,13 +8,14 @@ import sys
 import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkout_folder import CHECKOUT
 from data_files import npz, random_arrays, spec_of
 from place import RECIPE, digests, task_of
+from scripts import SCRIPT
 
 from models.cnn import PlainCNN
 from utils.data import images as data
@@ -23,8 +24,6 @@ from utils.data.specs import DIGITS, MNIST
 from utils.experiment import Experiment, Task
 from utils.training import cell as cells
 from utils.training.device import physical_cores
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Bad input: nothing half-written
 
@@ -127,21 +126,6 @@ def test_starting_again_when_interrupted_goes_on_with_that(place):
     assert place.run("--no-resume") == 130
     place.before_cell = lambda job: None
     assert place.run() == 0 and place.trained == ["B-seed0"]
-
-
-SCRIPT = """
-import signal
-from functools import partial
-from models import FCN
-from utils import checkpoint
-from utils.cli import main
-from utils.experiment import Experiment, Task, TrainConfig
-checkpoint.LEAST_SECONDS = 0.0
-recipe = TrainConfig(epochs=1, batch_size=64, optimizer="sgd", learning_rate=0.05)
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: jobs in the background ignore it
-    main(Task("tiny", "mnist", [Experiment(name, partial(FCN), recipe) for name in "AB"]))
-"""
 
 
 def wait_for(condition, seconds=120):

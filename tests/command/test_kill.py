@@ -1,6 +1,6 @@
 """A run killed at any moment and started again, until it ends, leaves what an uninterrupted one leaves.
 
-PYTHONPATH=. python tests/test_kill.py 200      # by hand; prints how many runs it took and whether all bits agree
+PYTHONPATH=.:tests/helpers python tests/command/test_kill.py 200      # by hand; prints how many runs it took and whether all bits agree
 """
 
 import os
@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout_folder import CHECKOUT
 from made_records import without_times
 
 from utils.records.record import read_record
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 # Every epoch is kept, so that most of the time goes into training and saving, and not into starting.
 SCRIPT = """
 from functools import partial
 from models import SimpleCNN
-from utils import checkpoint
+from utils.training import checkpoint
 from utils.cli import main
 from utils.experiment import Experiment, Task, TrainConfig
 checkpoint.LEAST_SECONDS = 0.0
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 # The negative control: dropout is seeded at the start of a process, and not in each epoch.
 SEEDED_ONCE = """
 import torch
-from utils.train import stream_seed
+from utils.training.seeds import stream_seed
 manual_seed, dropout_seeds, calls = torch.manual_seed, {stream_seed(0, "dropout", k) for k in range(1, 13)}, []
 def once(seed):
     calls.extend({seed} & dropout_seeds)

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout_folder import CHECKOUT
 from place import TASK, digests
 
 from utils.command.locks import FolderInUse, sole_writer
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 HOLDER = """
 import sys, time
 from pathlib import Path
-from utils.locks import sole_writer
+from utils.command.locks import sole_writer
 with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout_folder import CHECKOUT
 from data_files import assert_same, tiny_mnist
+from made_records import make_record, make_timing
 from matplotlib.figure import Figure
 from place import TASK, digests
-from made_records import make_record, make_timing
-from test_faults import CHECKOUT, SCRIPT
+from scripts import SCRIPT
 
 from utils.data.sources import SOURCES, Source, load_arrays
 from utils.figures import canvas
@@ -63,7 +64,7 @@ def test_a_second_ctrl_c_ends_at_once(place, monkeypatch, capsys):
 
     def interrupted(*arguments):
         if place.trained[-1] == "B-seed0":
-            monkeypatch.setattr("utils.outputs.draw_task", press_ctrl_c)
+            monkeypatch.setattr("utils.command.outputs.draw_task", press_ctrl_c)
             raise KeyboardInterrupt
         return fit(*arguments)
 

@@ -4,21 +4,18 @@ import io
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from place import RECIPE, TASK, digests
 from made_records import make_timing
+from place import TASK, digests
 
-from utils import cli
-from utils.command import outputs
+from utils import checkout, cli
+from utils.command import outputs, schedule
 from utils.command.arguments import parse
 from utils.command.plan import make_plan
-from utils.experiment import Experiment
 from utils.records.record import read_record
-from utils.training import machine as environment
 from utils.training.device import Execution
 
 # What is trained again
@@ -44,31 +41,13 @@ def test_a_damaged_record_in_the_runs_folder_is_trained_again(place):
 
 def test_changed_sources_are_trained_again_and_that_is_said(place, monkeypatch, capsys):
     assert place.run() == 0
-    monkeypatch.setattr(cli, "source_hash", lambda experiment: f"changed {experiment.name}")
+    monkeypatch.setattr(schedule, "source_hash", lambda experiment: f"changed {experiment.name}")
     capsys.readouterr()
     assert place.run() == 0 and place.trained == ["A-seed0", "B-seed0"]
     told = capsys.readouterr().out
     for model in "AB":
         assert f"{model}-seed0 had finished, but the code that trains it has changed since" in told
     assert place.run() == 0 and place.trained == []
-
-
-def test_the_hash_of_sources_changes_with_the_model_and_with_what_trains_it(tmp_path, monkeypatch):
-    for name in ("models_", "utils_"):
-        shutil.copytree(environment.CHECKOUT / name.strip("_"), tmp_path / name)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "utils_" / "environment.py"))
-    from models_ import fcn  # the copy
-
-    def source_hash():
-        return environment.source_hash(Experiment("any", partial(fcn.FCN), RECIPE))
-
-    hashes = [source_hash()]
-    for path in ("models_/fcn.py", "models_/cnn.py", "utils_/train.py", "utils_/data.py", "utils_/gradients.py"):
-        (tmp_path / path).write_text((tmp_path / path).read_text() + "# edited\n")
-        hashes.append(source_hash())
-    (tmp_path / "utils_/report.py").write_text("# edited\n")
-    assert len(set(hashes)) == len(hashes) and source_hash() == hashes[-1]
 
 
 def test_only_a_pass_over_all_models_times_them(place, monkeypatch):
@@ -97,7 +76,7 @@ def test_the_process_that_forecasts_is_prepared_for_the_precision_that_trains(pl
 
 def test_precision_is_probed_once_for_all_runs_of_a_machine(place, monkeypatch):
     probes = []
-    monkeypatch.setattr(cli, "choose_precision", lambda *_: probes.append(1) or "bf16")
+    monkeypatch.setattr(schedule, "choose_precision", lambda *_: probes.append(1) or "bf16")
     for arguments in (["--models", "A"], ["--models", "B"], ["--models", "A", "--seeds", "1"]):
         assert place.run("--precision", "auto", *arguments) == 0
     assert len(probes) == 1 and len(list((place.plots / "records/cpu-bf16").glob("*.npz"))) == 3
@@ -112,7 +91,7 @@ def test_a_model_that_cannot_be_probed_fails_in_its_own_cell(place, monkeypatch)
     def fails(*_):
         raise RuntimeError("forward")
 
-    monkeypatch.setattr(cli, "choose_precision", fails)
+    monkeypatch.setattr(schedule, "choose_precision", fails)
     assert place.run("--precision", "auto", "--models", "A") == 0 and place.trained == ["A-seed0"]
     assert not list(place.runs.rglob("precision*"))
 
@@ -221,7 +200,7 @@ def test_the_last_line_says_how_to_undo_and_that_undoes_it(place, monkeypatch, c
         command = ["git", *identity, *arguments]
         return subprocess.run(command, cwd=place.folder, check=True, capture_output=True, text=True).stdout
 
-    for module in (environment, outputs):
+    for module in (checkout, outputs):
         monkeypatch.setattr(module, "CHECKOUT", place.folder)
     (place.folder / ".gitignore").write_text("runs/\n.*.lock\n")
     if committed:

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from place import HASHES, RECIPE, RUNAWAY, SMALL, TASK, digests, task_of
 from made_records import without_times
+from place import HASHES, RECIPE, RUNAWAY, SMALL, TASK, digests, task_of
 from safetensors.torch import load_file
 
 from models import FCN

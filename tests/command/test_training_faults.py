@@ -73,9 +73,9 @@ def test_a_disk_that_is_full_for_one_cell_ends_that_cell(place, monkeypatch, cap
             raise NO_SPACE
         write_together(contents)
 
-    for module in ("utils.files", "utils.results", "utils.checkpoint"):
+    for module in ("utils.files", "utils.records.record", "utils.training.checkpoint"):
         monkeypatch.setattr(f"{module}.write_together", full)
-    monkeypatch.setattr("utils.checkpoint.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("utils.training.checkpoint.LEAST_SECONDS", 0.0)
     code = place.run()
     assert_a_alone_failed(place, capsys, code, "No space left on device")
 

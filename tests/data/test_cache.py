@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout_folder import CHECKOUT
 from data_files import assert_same, npz, random_arrays, tiny_mnist
 
 from utils.data import sources as download_module
@@ -151,7 +152,7 @@ def test_the_default_folder(monkeypatch, tmp_path):
     assert default_data_dir() == tmp_path
     for unset in (lambda: monkeypatch.delenv("CNN_COMPARE_DATA"), lambda: monkeypatch.setenv("CNN_COMPARE_DATA", "")):
         unset()
-        assert default_data_dir() == Path(__file__).resolve().parents[1] / "data"
+        assert default_data_dir() == CHECKOUT / "data"
 
 
 # --- several processes

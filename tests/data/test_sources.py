@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torchvision
 from data_files import assert_same, batches, gz, idx_files, md5, strips, tgz, tiny_cifar10, tiny_mnist
-from test_fetch import npm  # noqa: F401  (a fixture)
 
 from utils.data import sources as download_module
 from utils.data.sources import load_arrays, read_cache

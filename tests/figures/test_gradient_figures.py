@@ -1,23 +1,16 @@
 """Figures of gradients: what their Axes hold, with zeros, several seeds and models of unlike depth."""
 
-import matplotlib.style
 import numpy as np
 import pytest
+from made_records import flow_arrays, make_record
 from matplotlib.colors import to_rgb
 from pictures import LONG, assert_nothing_overlaps, text_of
-from made_records import flow_arrays, make_record
 from scipy import stats
 
-from utils.figures.canvas import STYLE, model_styles
+from utils.figures.canvas import model_styles
 from utils.figures.gradients import ALL_ZERO, gradient_by_depth, gradient_flow, update_ratio
 
 RESIDUAL_LAYERS = 18  # of the main path; three more are shortcuts
-
-
-@pytest.fixture(autouse=True)
-def figure_style():
-    with matplotlib.style.context(["default", STYLE]):
-        yield
 
 
 def seeds_of(model: str, count: int, **options) -> list:

@@ -1,47 +1,17 @@
 """Verdicts: every word of the vocabulary, whole records judged without false findings, and sentences without a nan."""
 
-import dataclasses
-import itertools
 import re
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_records import make_record, make_timing, wavy_record
-from scipy import stats
+from made_counts import AB, FAMILIES, TOTAL, record_of, runs_of
 
-from models import FCN
-from utils.experiment import Contrast, Experiment, Task, TrainConfig
-from utils.findings.depth import DepthVerdict
+from utils.experiment import Contrast
 from utils.findings.sentences import (
     accuracy_sentence,
-    depth_sentence,
-    secondary_sentence,
-    stability_sentence,
-    time_sentence,
 )
-from utils.findings.verdicts import WORDS, accuracy_verdicts, stability_verdicts
-from utils.report.claims import RULES
-from utils.report.page import conclusions, results_text
-from utils.stats.intervals import Interval
-from utils.stats.paired import detectable_difference
-
-TOTAL = 10_000
-AB = [Contrast("A", "B")]
-FAMILIES = {
-    "task 1.1": [Contrast("A", "B"), Contrast("A", "C"), Contrast("B", "C")],
-    "task 1.2": [Contrast("A", "B"), Contrast("B", "C"), Contrast("C", "D")],
-}
-TEMPLATE = make_record("A", epochs=3, test_total=200)
-
-
-def record(model, seed, correct):
-    return dataclasses.replace(TEMPLATE, model=model, seed=seed, test_correct=int(correct), test_total=TOTAL)
-
-
-def runs_of(**counts):
-    return {name: [record(name, seed, c) for seed, c in enumerate(values)] for name, values in counts.items()}
+from utils.findings.verdicts import WORDS, accuracy_verdicts
 
 
 def only(runs, contrasts=AB, margin=0.001):
@@ -121,7 +91,10 @@ def test_a_bound_above_0_is_not_told_as_0():
 
 
 def test_only_seeds_of_both_models_are_paired():
-    runs = {"A": [record("A", s, 9800 + s) for s in (0, 1, 2, 5)], "B": [record("B", s, 9900 - s) for s in (5, 2, 7)]}
+    runs = {
+        "A": [record_of("A", s, 9800 + s) for s in (0, 1, 2, 5)],
+        "B": [record_of("B", s, 9900 - s) for s in (5, 2, 7)],
+    }
     (verdict,) = accuracy_verdicts(runs, AB, 0.001)
     assert verdict.seeds == (2, 5) and verdict.differences.tolist() == [0.0096, 0.009]
     assert accuracy_verdicts({"A": runs["A"]}, AB, 0.001) == []
@@ -139,80 +112,6 @@ def test_order_of_seeds_and_models_changes_nothing_and_a_name_only_itself():
     assert said == [re.sub(r"\bB\b", "Net", sentence) for sentence in sentences]
 
 
-def test_steadiness_that_is_not_distinguished_says_what_would_have_been_found():
-    runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.31) for s in range(6)]}
-    (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
-    ratio = float(re.search(r"with this spread, 6 seeds find a ratio of (\S+) in 80%", stability_sentence(verdict))[1])
-    found = detectable_difference(verdict.differences.std(ddof=1), 6, 1)
-    assert ratio == pytest.approx(np.exp(found), rel=0.01) and ratio > 1
-
-
-def test_steadiness_with_too_few_seeds_or_without_spread():
-    few = {"A": [wavy_record("A", s, 0.3) for s in range(2)], "BB": [wavy_record("BB", s, 0.03) for s in range(2)]}
-    (verdict,) = stability_verdicts(few, [Contrast("A", "BB")])
-    start = r"A and BB, steadiness: too few seeds \(2 seeds in common; roughness of BB over that of A: 0\.\d+\)$"
-    assert re.match(start, stability_sentence(verdict))
-    same = [wavy_record("A", s, 0.3) for s in range(3)]
-    alike = {"A": same, "B": [dataclasses.replace(record, model="B") for record in same]}
-    (verdict,) = stability_verdicts(alike, AB)
-    told = "A and B, steadiness: undefined (3 seeds in common; roughness of B over that of A: 1.00)"
-    assert stability_sentence(verdict) == told
-
-
-def test_steadier_is_the_smaller_roughness_told_as_a_ratio():
-    runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.03) for s in range(6)]}
-    (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
-    sentence = stability_sentence(verdict)
-    ratio = float(re.match(r"BB trains more steadily than A: (0\.\d+) times the roughness", sentence)[1])
-    assert 0.05 < ratio < 0.2
-    (mirrored,) = stability_verdicts(runs, [Contrast("BB", "A")])
-    assert stability_sentence(mirrored) == sentence
-
-
-def test_faster_only_beyond_two_percent():
-    timing = make_timing(["A", "B"])
-    assert time_sentence(timing, "B", "A").startswith("A trains faster: an epoch takes 0.3")
-    alike = dict.fromkeys(("A", "B"), timing.models["A"])
-    alike["B"] = alike["A"] | {"train_epoch_seconds": [1.01 * s for s in alike["A"]["train_epoch_seconds"]]}
-    assert "not distinguished" in time_sentence(dataclasses.replace(timing, models=alike), "A", "B")
-
-
-def test_two_rounds_are_too_few_to_call_a_model_faster():
-    timing = make_timing(["A", "B"])
-    few = {name: {measure: s[:2] for measure, s in measured.items()} for name, measured in timing.models.items()}
-    sentence = time_sentence(dataclasses.replace(timing, models=few), "A", "B")
-    assert sentence.startswith("A and B: too few rounds (2; a verdict needs 3); an epoch of A takes 0.")
-
-
-def test_times_that_are_equal_in_all_rounds_have_no_interval():
-    timing = make_timing(["A", "B"])
-    same = dataclasses.replace(timing, models=dict.fromkeys(("A", "B"), timing.models["A"]))
-    assert time_sentence(same, "A", "B").endswith("an epoch of A takes 1.00 times B's time")
-
-
-def test_mcnemar_is_told_for_a_single_seed_only():
-    runs = {m: [make_record(m, s, accuracy=a, test_total=500) for s in range(2)] for m, a in (("A", 0.9), ("B", 0.95))}
-    assert "McNemar" not in secondary_sentence(runs, AB[0])
-    assert "McNemar" in secondary_sentence({m: records[:1] for m, records in runs.items()}, AB[0])
-
-
-def test_over_test_images_is_b_minus_a_over_the_seeds_of_both():
-    """Seed 9 of A, which B lacks, must not count; image by image against scipy."""
-    runs = {"A": [make_record("A", s, accuracy=0.8, test_total=500) for s in (9, 2, 0)]}
-    runs["B"] = [make_record("B", s, accuracy=0.95, test_total=500) for s in (0, 2, 5)]
-    right = {
-        name: np.mean(
-            [r.arrays["test_predictions"] == r.arrays["test_labels"] for r in records if r.seed in (0, 2)], axis=0
-        )
-        for name, records in runs.items()
-    }
-    change = 100 * (right["B"] - right["A"])
-    low, high = stats.t.interval(0.95, 499, change.mean(), stats.sem(change))
-    assert secondary_sentence(runs, AB[0]) == (
-        f"B minus A over test images: {change.mean():.2f} points ({low:.2f} to {high:.2f})"
-    )
-
-
 @settings(deadline=None, max_examples=200)
 @given(
     st.dictionaries(
@@ -223,81 +122,8 @@ def test_over_test_images_is_b_minus_a_over_the_seeds_of_both():
     st.sampled_from(list(FAMILIES)),
 )
 def test_any_results_give_sentences_without_nan_or_a_p_of_0(counts, family):
-    runs = {name: [record(name, seed, c) for seed, c in by_seed.items()] for name, by_seed in counts.items()}
+    runs = {name: [record_of(name, seed, c) for seed, c in by_seed.items()] for name, by_seed in counts.items()}
     for verdict in accuracy_verdicts(runs, FAMILIES[family], 0.001):
         assert verdict.word in WORDS and verdict.p != 0
         sentence = accuracy_sentence(verdict)
         assert "nan" not in sentence and "inf" not in sentence.replace("interval", "") and "p = 0.000" not in sentence
-
-
-LOSS = st.just(0.0) | st.floats(1e-6, 10)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.data(), st.integers(1, 12), st.sampled_from(list(FAMILIES)))
-def test_any_small_results_give_a_report_without_nan(data, epochs, family):
-    """Ties and zeros among losses and accuracies, seeds that differ between models, times that are equal."""
-
-    def run(model, seed):
-        accuracy = data.draw(st.sampled_from([0.5, 0.9]))
-        record = make_record(model, seed, epochs=epochs, accuracy=accuracy, test_total=40)
-        losses = data.draw(st.lists(LOSS, min_size=epochs, max_size=epochs) | st.just([0.5] * epochs))
-        history = [e | {"val_loss": x, "fit_loss": x / 2} for e, x in zip(record.history, losses, strict=True)]
-        ratio = data.draw(st.sampled_from([0.0, 1e-5, 0.5, 1e5, np.inf, np.nan]))  # norms may be 0 or overflow
-        arrays = record.arrays | {"flow_first_epoch_ratio": np.array(ratio)}
-        if data.draw(st.booleans()):
-            arrays["flow_epoch_norms"] = np.zeros_like(arrays["flow_epoch_norms"])
-        return dataclasses.replace(record, history=history, arrays=arrays)
-
-    names = ["FCN", "CIFARCNN", "CNNWithResidual", "CNNWithResidual-Regularized"]  # the claims are about these
-    models = data.draw(st.sets(st.sampled_from(names), min_size=1))
-    seeds = st.sets(st.integers(0, 4), min_size=1)
-    runs = {model: [run(model, seed) for seed in sorted(data.draw(seeds))] for model in sorted(models)}
-    timing = make_timing(list(runs))
-    if data.draw(st.booleans()):
-        timing = dataclasses.replace(timing, models=dict.fromkeys(runs, timing.models[min(runs)]))
-    experiments = [Experiment(name, FCN, TrainConfig(epochs, 64, "adam", 1e-3)) for name in names]
-    contrasts = [Contrast(*(names["ABCD".index(letter)] for letter in (c.a, c.b))) for c in FAMILIES[family]]
-    task = Task("tiny", "mnist", experiments, contrasts, equivalence_margin=0.001)
-    text = results_text(runs, {}, {"FCN": [9]}, [], timing, {}, list(RULES), "", task)
-    text += conclusions(runs, {}, timing, task)
-    assert re.search(r"\b(nan|None|inf)\b", text) is None and "p = 0.000" not in text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_models_that_are_alike_are_seldom_called_better(family):
-    """A/A: at least one false "better" in at most 5% of tasks, and three standard errors of the simulation.
-
-    For each number of seeds and spread, and over all of them, where a Holm correction for 2 contrasts would be found.
-    """
-    task = Task("tiny", "mnist", [], FAMILIES[family], equivalence_margin=0.005)
-    repetitions, rates = 400, []
-    for seeds, spread in itertools.product([3, 6, 10], [0.002, 0.004, 0.009]):
-        random = np.random.default_rng([seeds, int(1000 * spread)])
-        false = 0
-        for _ in range(repetitions):
-            counts = np.rint(TOTAL * random.normal(0.87, spread, (4, seeds)))
-            text = conclusions(runs_of(**dict(zip("ABCD", counts, strict=True))), {}, None, task)
-            assert "3 planned contrasts" in text
-            false += " is better than " in text
-        rates.append(false / repetitions)
-        assert rates[-1] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repetitions)
-    assert np.mean(rates) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repetitions / len(rates))
-    assert np.mean(rates) > 0.02  # the test is not empty
-
-
-@pytest.mark.parametrize(
-    ("ratio", "told"),
-    [
-        (Interval(0.8784, 0.853, 0.90004, 5), "0.878, 0.853 to 0.900; 5 seeds"),
-        (Interval(124.4, 99.96, 155.5, 3), "124, 100 to 156; 3 seeds"),
-        (Interval(1234, 999.4, 12_345, 3), "1,234, 999 to 12,345; 3 seeds"),
-        (Interval(3e-5, 2.04e-5, 4.4e-5, 3), "3.00e-05, 2.04e-05 to 4.40e-05; 3 seeds"),
-        (Interval(2.31, np.nan, np.nan, 1), "2.31; 1 seed"),
-    ],
-)
-def test_the_sentence_on_depth_has_three_digits_of_each_ratio(ratio, told):
-    assert depth_sentence(DepthVerdict("neither", ratio, ratio.n)) == (
-        f"neither (norm of the first layer over that of the last {told})"
-    )

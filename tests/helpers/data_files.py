@@ -1,9 +1,11 @@
 """Tiny data sets in the formats of the real ones, written by hand and not by the code under test."""
 
+import base64
 import gzip
 import hashlib
 import io
 import json
+import os
 import pickle
 import pickletools
 import struct
@@ -11,8 +13,10 @@ import tarfile
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from utils.data.fetch import Package
 from utils.data.specs import CIFAR10, MNIST, ArraySpec, DatasetSpec
 
 IDX_NAMES = {
@@ -125,3 +129,28 @@ def assert_same(arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]):
     for name, array in expected.items():
         np.testing.assert_array_equal(arrays[name], array, strict=True)
         assert arrays[name].flags.writeable and arrays[name].flags.c_contiguous  # as torch.from_numpy wants them
+
+
+ARCHIVE = tgz({"package/data/one": b"first", "package/two": b"second", "package/install.js": b"never read"})
+PACKAGE = Package(
+    name="some-data@1.2.3",
+    integrity="sha512-" + base64.b64encode(hashlib.sha512(ARCHIVE).digest()).decode(),
+    members=("package/data/one", "package/two"),
+)
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """Puts a script in npm's place: `npm("echo hello")`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (tmp_path / "archive.tgz").write_bytes(ARCHIVE)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ARCHIVE", str(tmp_path / "archive.tgz"))
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+
+    def install(script: str):
+        (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "npm").chmod(0o755)
+
+    return install

@@ -203,3 +203,35 @@ def make_timing(models: list[str], *, rounds: int = 7, first_epoch_seconds: floa
             "throughput_batch_seconds": (6 * batch).tolist(),
         }
     return TimingRecord(environment=dict(ENVIRONMENT), batch_size=64, throughput_batch_size=512, models=measures)
+
+
+def with_predictions(seed: int, model: str, predictions) -> object:
+    """Ten images of class 0, twenty of class 1, predicted as said; a third class has none."""
+    record = make_record(model, seed, class_names=("a", "b", "c"))
+    arrays = {"test_labels": np.repeat([0, 1], [10, 20]), "test_predictions": np.asarray(predictions)}
+    return dataclasses.replace(record, arrays=arrays)
+
+
+def predictions_of(wrong_zeros: int, wrong_ones: int) -> np.ndarray:
+    """So many images of class 0 taken for class 2, and of class 1 for class 0."""
+    zeros, ones = np.zeros(10, dtype=int), np.ones(20, dtype=int)
+    zeros[:wrong_zeros], ones[:wrong_ones] = 2, 0
+    return np.concatenate([zeros, ones])
+
+
+def pair_of_models(a_wrong, b_wrong):
+    return (
+        [with_predictions(seed, model, predictions_of(*wrong)) for seed, wrong in enumerate(counts)]
+        for model, counts in (("A", a_wrong), ("B", b_wrong))
+    )
+
+
+# Curves
+
+
+def with_losses(record, **losses):
+    history = [dict(epoch) for epoch in record.history]
+    for name, values in losses.items():
+        for epoch, value in zip(history, values, strict=True):
+            epoch[name] = float(value)
+    return dataclasses.replace(record, history=history)

@@ -2,9 +2,15 @@
 
 import itertools
 
+import matplotlib
+import matplotlib.style
 import matplotlib.text
-from matplotlib.figure import Figure
 from made_records import CIFAR_CLASSES, make_record
+from matplotlib.figure import Figure
+
+from utils.figures.panels import Difference
+from utils.findings.runs import accuracies_of
+from utils.stats.intervals import mean_interval
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
 LONG = "CNNWithResidual-Regularized"
@@ -59,3 +65,11 @@ def assert_legends_spare_data(name: str, figure: Figure) -> None:
         for line in ax.get_lines():
             points = line.get_transform().transform(line.get_xydata())
             assert not any(box.contains(x, y) for x, y in points), f"{name}: the legend covers {line.get_label()}"
+
+
+def planned(runs, *pairs, verdict="not distinguished") -> list[Difference]:
+    rows = []
+    for a, b in pairs:
+        seeds = accuracies_of(runs[b]) - accuracies_of(runs[a])
+        rows.append(Difference(f"{b} − {a}", mean_interval(seeds), seeds, verdict))
+    return rows

@@ -9,12 +9,11 @@ from made_records import make_record, make_timing
 
 from models import FCN
 from utils import cli
-from utils.command import outputs, plan
-from utils.command import processes as distributed
+from utils.command import outputs, plan, processes, schedule
 from utils.command.plan import hashes_of
 from utils.data import specs as datasets
 from utils.data.specs import DIGITS
-from utils.experiment import Experiment, Task, TrainConfig
+from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.records.folder import publish
 from utils.records.timing import write_timing
 from utils.report.readme import block_of
@@ -92,8 +91,22 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(outputs, "README", place.readme)
     monkeypatch.setattr(outputs, "draw_task", draw_task)
     place.draw_task = draw_task
-    monkeypatch.setattr(distributed, "run_cell", counted)
-    monkeypatch.setattr(cli, "physical_cores", lambda: 1)
-    monkeypatch.setattr(cli, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
+    monkeypatch.setattr(processes, "run_cell", counted)
+    for module in (cli, schedule):
+        monkeypatch.setattr(module, "physical_cores", lambda: 1)
+    monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
     monkeypatch.setattr(cli, "timing_pass", lambda experiments, *_: make_timing([e.name for e in experiments]))
     return place
+
+
+DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)
+WITH_ABLATION = Task(
+    "tiny",
+    "digits",
+    [Experiment("A", SMALL, RECIPE), Experiment("B", partial(FCN, hidden=(8,), dropout=0.5), DECAYED)],
+    [Contrast("A", "B", differs=("dropout", "weight_decay"))],
+    ablation=[
+        Experiment("A-Decay", SMALL, DECAYED),
+        Experiment("A-Moved", SMALL, dataclasses.replace(RECIPE, augmentation=True)),
+    ],
+)

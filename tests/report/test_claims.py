@@ -6,8 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from made_records import CIFAR_CLASSES, make_record, make_timing, wavy_record
-from test_report import with_losses
+from made_records import CIFAR_CLASSES, make_record, make_timing, wavy_record, with_losses
 
 from task_1_1_mnist import TASK as TASK_1_1
 from task_1_2_cifar import TASK as TASK_1_2

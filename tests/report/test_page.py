@@ -2,58 +2,19 @@
 
 import dataclasses
 import re
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from made_records import make_record, make_timing
+from made_page import MODELS, TASK, make_runs, rows_of, text_of
+from made_records import make_record, make_timing, with_losses
 from scipy import stats
 
-from models import FCN
-from utils.experiment import Contrast, Experiment, Task, TrainConfig
-from utils.figures import panels as plots
-from utils.figures import task as figures
-from utils.findings.runs import accuracies_of
 from utils.findings.sentences import overfitting_sentence
 from utils.records.folder import read_runs
 from utils.records.record import write_record
 from utils.report.page import results_text
-from utils.report.readme import block_of, update_block
-from utils.stats.intervals import Interval, mean_interval
 
-MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
 FEW_SEEDS = "Fewer than 3 seeds show no spread to rely on: they can't say which model is more accurate"
-
-
-RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
-TASK = Task(
-    "task_1_1",
-    "mnist",
-    [Experiment(model, FCN, RECIPE) for model in MODELS],
-    [Contrast(MODELS[0], MODELS[1]), Contrast(MODELS[0], MODELS[2]), Contrast(MODELS[1], MODELS[2])],
-    equivalence_margin=0.001,
-)
-
-
-def make_runs(seeds, models=MODELS, **options):
-    return {
-        model: [make_record(model, seed, accuracy=0.95 + 0.01 * i, **options) for seed in range(seeds)]
-        for i, model in enumerate(models)
-    }
-
-
-def text_of(runs, left_out=(), timing=None, original=None, pictures=""):
-    return results_text(runs, {}, {}, left_out, timing, original or {}, [], pictures, TASK)
-
-
-def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:
-    """The table that has `column`, as {model: {column: cell}}."""
-    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| model")]
-    header, _, *rows = next(lines for lines in tables if column in lines[0])
-    names = [name.strip() for name in header.strip("|").split("|")]
-    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    return {row[0]: dict(zip(names, row, strict=True)) for row in cells}
 
 
 # Accuracy
@@ -101,17 +62,6 @@ def test_seeds_that_agree_to_the_last_image_have_no_interval():
 
 def test_no_run_at_all():
     assert text_of({}) == "No finished run of the current recipes yet.\n"
-
-
-# Curves
-
-
-def with_losses(record, **losses):
-    history = [dict(epoch) for epoch in record.history]
-    for name, values in losses.items():
-        for epoch, value in zip(history, values, strict=True):
-            epoch[name] = float(value)
-    return dataclasses.replace(record, history=history)
 
 
 def no_nan(text: str) -> bool:
@@ -223,18 +173,6 @@ def test_overfitting_of_k_of_n_seeds():
     assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})
 
 
-def test_a_table_and_a_picture_round_a_mean_alike():
-    """Counts with a mean of 8230.5 of 10,000: 82.30% and 82.31% are both near."""
-    counts = (8201, 8260)
-    runs = {
-        "FCN": [
-            dataclasses.replace(make_record(seed=s), test_correct=c, test_total=10_000) for s, c in enumerate(counts)
-        ]
-    }
-    told = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
-    assert plots.accuracy_in_words(mean_interval(accuracies_of(runs["FCN"]))) == told
-
-
 # Machines
 
 
@@ -313,88 +251,3 @@ def test_the_original_report_stands_beside_ours():
     assert rows["SimpleCNN"]["original: overfitting"] == "none"
     ours = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
     assert rows["FCN"]["ours: test accuracy"] == ours
-
-
-def test_every_picture_that_the_text_shows_is_drawn_and_has_alt_text(monkeypatch):
-    runs = make_runs(2)
-    monkeypatch.setattr(figures, "save", lambda figure, path: path)
-    rows = [plots.Difference("any", Interval(0.01, 0.0, 0.02, 2), (0.0, 0.02), "better")]
-    drawn = figures.draw_task(runs, None, Path("plots/task"), list(runs), differences=rows)
-    shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text_of(runs, pictures="plots/task/"))
-    assert sorted(path for _, path in shown) == sorted(map(str, drawn))
-    assert len({alt for alt, _ in shown}) == len(shown)
-
-
-# Blocks
-
-BEFORE = "# Überschrift\n\ttabs and spaces  \n<!-- task_1_2: begin -->\nanother\n<!-- task_1_2: end -->\n"
-AFTER = "\\1 \\g<0>\n\n<!-- a comment -->\nno newline at the end"
-
-
-def page(block: str, begin="<!-- task_1_1: begin (generated) -->"):
-    return f"{BEFORE}{begin}\n{block}<!-- task_1_1: end -->{AFTER}"
-
-
-def test_a_readme_behind_a_link_is_written_through_it_and_leftovers_of_a_killed_process_go(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real/README.md").write_text(page(""))
-    (tmp_path / "real/.README.md.abc.partial").write_text("half")
-    (tmp_path / "README.md").symlink_to("real/README.md")
-    assert update_block(tmp_path / "README.md", "task_1_1", "new")
-    assert (tmp_path / "README.md").is_symlink()
-    assert block_of((tmp_path / "real/README.md").read_text(), "task_1_1") == "new"
-    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == [".README.md.lock", "README.md"]
-
-
-@pytest.mark.parametrize("old", ["", "old\n", "old\n\n| a |\n| --- |\n", "\n\n\n"])
-@pytest.mark.parametrize("text", ["new\n", "\\1 \\g<1> \\g<name> \\n \\\\ $1\n", "ä → “b”\n\n- c\n", ""])
-def test_a_block_is_replaced_and_nothing_else(tmp_path, old, text):
-    path = tmp_path / "README.md"
-    path.write_bytes(page(old).encode())
-    assert update_block(path, "task_1_1", text)
-    content = path.read_bytes().decode()
-    begin = f"{BEFORE}<!-- task_1_1: begin (generated) -->\n"
-    assert content.startswith(begin) and content.endswith(f"<!-- task_1_1: end -->{AFTER}")
-    assert content[len(begin) : -len(f"<!-- task_1_1: end -->{AFTER}")] == f"{text}\n"
-    assert block_of(content, "task_1_1") == text and block_of(content, "task_1_2") == "another"
-    assert update_block(path, "task_1_1", text) and path.read_bytes().decode() == content
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "no markers",
-        "",
-        page("x\n").replace("<!-- task_1_1: end -->", ""),
-        page("x\n", begin=""),
-        "<!-- task_1_1: end -->\n<!-- task_1_1: begin -->\n",
-        page("x\n").replace("task_1_1:", "task_1_10:"),
-    ],
-    ids=["none", "empty", "no end", "no begin", "end before begin", "another name"],
-)
-def test_without_its_markers_a_page_stays_as_it_is(tmp_path, content):
-    path = tmp_path / "README.md"
-    path.write_bytes(content.encode())
-    assert update_block(path, "task_1_1", "new") is False
-    assert path.read_bytes() == content.encode()
-
-
-def test_a_page_that_is_not_there_is_not_made(tmp_path):
-    assert update_block(tmp_path / "README.md", "task_1_1", "new") is False
-    assert not (tmp_path / "README.md").exists()
-
-
-def test_two_tasks_that_end_together_both_get_their_block(tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text(page(""))
-
-    def write(name):
-        for count in range(20):
-            assert update_block(path, name, f"{name} {count}")
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in ("task_1_1", "task_1_2")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [block_of(path.read_text(), name) for name in ("task_1_1", "task_1_2")] == ["task_1_1 19", "task_1_2 19"]

@@ -9,12 +9,9 @@ from made_records import without_times
 from torch.nn import functional as F
 
 from models import FCN, CNNWithResidual, SimpleCNN
-from utils.data.images import batch_sizes, stratified_subset
-from utils.data.specs import DIGITS
 from utils.experiment import TrainConfig
 from utils.training.device import Execution
-from utils.training.fit import fit, make_optimizer, train_one_epoch
-from utils.training.gradients import GradientFlow
+from utils.training.fit import fit
 from utils.training.predict import confident_mistakes, loss_and_correct, predict
 from utils.training.seeds import epoch_order
 
@@ -68,17 +65,6 @@ def test_the_training_loss_is_a_mean_over_examples_whatever_the_size_of_the_last
     assert entry["train_loss"] != pytest.approx(torch.stack(of_batches).mean().item(), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("examples", "sizes"), [(6, [3, 3]), (7, [3, 4]), (8, [3, 3, 2]), (4, [4]), (3, [3]), (1, [1]), (2, [2])]
-)
-def test_a_last_batch_of_one_joins_the_one_before(data, examples, sizes):
-    assert batch_sizes(examples, 3) == sizes and batch_sizes(examples, 1) == [1] * examples
-    order = torch.arange(examples).flip(0) + 5
-    batches = list(data.train.batches(3, order))
-    assert [len(images) for images, _ in batches] == [len(labels) for _, labels in batches] == sizes
-    assert torch.equal(torch.cat([labels for _, labels in batches]), data.train.labels[order])
-
-
 def test_batch_normalisation_meets_no_batch_of_one(data):
     """Its last maps are 1 x 1 here: a single image has no variance, and PyTorch refuses it."""
     net = CNNWithResidual(image_shape=data.image_shape, num_classes=10, widths=(16,) * 4)
@@ -128,24 +114,6 @@ def test_best_weights_are_those_of_the_lowest_validation_loss(data):
     assert loss == pytest.approx(min(losses))
 
 
-def test_splits_are_disjoint_and_hold_every_class(data):
-    labels = np.repeat(np.arange(10), [200, 100, 50, 300, 120, 80, 90, 60, 70, 40])
-    rest, subset = stratified_subset(labels, 111, 10)
-    assert len(subset) == 111 and not set(rest) & set(subset) and len(rest) + len(subset) == len(labels)
-    np.testing.assert_allclose(np.bincount(labels[subset]), np.bincount(labels) * 111 / len(labels), atol=1)
-    with pytest.raises(ValueError, match="hold none of class 10"):
-        stratified_subset(labels, 111, 11)
-
-
-def test_batches_are_normalised_and_keep_images_and_labels_together(data):
-    order = torch.tensor([5, 3, 8, 9, 1])
-    (images, labels), (last, _) = data.train.batches(3, order)
-    assert images.shape == (3, 1, 8, 8) and len(last) == 2
-    expected = (data.train.images[order[:3], ..., 0] / 255.0 - DIGITS.mean[0]) / DIGITS.std[0]
-    torch.testing.assert_close(images[:, 0], expected)
-    assert torch.equal(labels, data.train.labels[order[:3]])
-
-
 def test_confident_mistakes_are_wrong_and_sorted(data):
     net, _ = trained(FCN, data)
     logits = predict(net, data.test, EXECUTION)
@@ -154,37 +122,3 @@ def test_confident_mistakes_are_wrong_and_sorted(data):
     assert (logits.argmax(1)[indices] != data.test.labels[indices]).all()
     assert (np.diff(arrays["mistake_confidences"]) <= 0).all()
     assert np.array_equal(arrays["mistake_images"][:, 0], data.test.images[indices][..., 0].numpy())
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_gradient_flow_equals_the_gradients_themselves(data, optimizer):
-    config = TrainConfig(1, 64, optimizer, 1e-2)
-    net = SimpleCNN(image_shape=data.image_shape, num_classes=10)
-    chosen = make_optimizer(net, config)
-    weights = [module.weight for module in net.modules() if hasattr(module, "weight")]
-    expected, before = [], []
-
-    def keep(*_):
-        expected.append([w.grad.norm().item() for w in weights])
-        before.append([w.detach().clone() for w in weights])
-
-    hook = chosen.register_step_pre_hook(keep)
-    with GradientFlow(net, chosen, steps=2) as flow:
-        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64)), EXECUTION)
-        after = [w.detach().clone() for w in weights]
-        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64, 128)), EXECUTION)  # a different batch
-        arrays = flow.read()
-    hook.remove()
-    np.testing.assert_allclose(arrays["norms"], expected, rtol=1e-5)
-    ratios = [((b - a).norm() / a.norm()).item() for a, b in zip(before[0], after, strict=True)]
-    np.testing.assert_allclose(arrays["update_ratios"], [ratios], rtol=1e-4)
-    assert arrays["finite"].all()
-
-
-def test_gradient_flow_leaves_no_hook_behind(data):
-    net = FCN(image_shape=data.image_shape, num_classes=10)
-    optimizer = make_optimizer(net, CONFIG)
-    with pytest.raises(RuntimeError, match="inside"), GradientFlow(net, optimizer, steps=1) as flow:
-        raise RuntimeError("inside")
-    train_one_epoch(net, optimizer, data.train.batches(64, torch.arange(64)), EXECUTION)
-    assert flow.step == 0 and not flow.norms.any()
