@@ -10,8 +10,6 @@ from models import FCN
 from utils import experiment as experiment_module
 from utils.experiment import Experiment, TrainConfig, config_hash, under_original_protocol
 
-# What tells recipes apart
-
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 SHAPES = {"1.weight": (512, 784), "1.bias": (512,)}
 

@@ -1,4 +1,4 @@
-"""`--ablation` and `--protocol original`: whole runs on small data, and their tables and pictures."""
+"""`--ablation`: whole runs on small data."""
 
 import dataclasses
 from functools import partial
@@ -10,8 +10,6 @@ from place import RECIPE, SMALL, WITH_ABLATION, digests
 from models import FCN
 from utils.experiment import Contrast, Experiment, Task
 from utils.records.record import read_record
-
-# Which regulariser does it?
 
 
 def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys):

@@ -1,6 +1,8 @@
 """A run killed at any moment and started again, until it ends, leaves what an uninterrupted one leaves.
 
-PYTHONPATH=.:tests/helpers python tests/command/test_kill.py 200      # by hand; prints how many runs it took and whether all bits agree
+PYTHONPATH=.:tests/helpers python tests/command/test_kill.py 200
+
+That is by hand; it prints how many runs it took and whether all bits agree.
 """
 
 import os

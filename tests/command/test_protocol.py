@@ -19,9 +19,6 @@ def test_records_of_another_protocol_are_never_replaced(place, capsys):
     assert digests(place.folder / "mine") == before and place.trained == []
 
 
-# The original report's protocol
-
-
 def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_set(place, capsys):
     assert place.run(task=WITH_ABLATION) == 0
     before, ours = digests(place.folder / "plots" / "tiny"), place.block()

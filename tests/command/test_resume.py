@@ -35,9 +35,6 @@ def test_two_generations_while_it_trains_and_one_when_it_is_done(place, monkeypa
     assert sorted(path.name for path in place.runs.rglob("epoch*")) == ["epoch3.json", "epoch3.safetensors"]
 
 
-# Another run's checkpoint
-
-
 def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, monkeypatch):
     """Other threads, another CPU, another PyTorch: the differing keys are named, and nothing is trained or written."""
     task = stopped_task(place, monkeypatch)

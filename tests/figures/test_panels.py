@@ -1,4 +1,4 @@
-"""Figures: what their Axes hold, that nothing lies on anything else, and that the same records give the same bytes."""
+"""Figures of curves, costs and contrasts: what their Axes hold."""
 
 import numpy as np
 import pytest

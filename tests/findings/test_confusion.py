@@ -29,9 +29,6 @@ def test_models_without_a_seed_in_common_have_no_difference():
         confusion_change([make_record("FCN", 0)], [make_record("CIFARCNN", 1)])
 
 
-# Confused pairs
-
-
 def test_the_most_confused_pairs_are_shares_of_the_true_class_summed_over_seeds():
     records = [make_record("FCN", seed, accuracy=0.7, class_names=CIFAR_CLASSES) for seed in range(2)]
     labels, predictions = (

@@ -1,4 +1,4 @@
-"""Gradient flow thinned for the records, and the verdict over depth, with controls that are really trained."""
+"""The verdict over depth, with controls that are really trained."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Verdicts: every word of the vocabulary, whole records judged without false findings, and sentences without a nan."""
+"""Verdicts on accuracy: every word of the vocabulary, and sentences without a nan."""
 
 import re
 

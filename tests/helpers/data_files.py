@@ -1,4 +1,4 @@
-"""Tiny data sets in the formats of the real ones, written by hand and not by the code under test."""
+"""Tiny data sets in the formats of the real ones, written by hand, and a script in npm's place."""
 
 import base64
 import gzip

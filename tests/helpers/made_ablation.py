@@ -6,6 +6,7 @@ from pictures import CIFAR
 import task_1_2_cifar
 
 ABLATION = task_1_2_cifar.TASK
+ABLATION_NAMES = [e.name for e in (*ABLATION.experiments, *ABLATION.ablation)]
 
 
 def residual_nets():
@@ -15,6 +16,3 @@ def residual_nets():
 def ablation_runs(seeds):
     names = [experiment.name for experiment in residual_nets()]
     return {name: [make_record(name, seed, accuracy=0.8, **CIFAR) for seed in range(seeds)] for name in names}
-
-
-ABLATION_NAMES = [e.name for e in (*ABLATION.experiments, *ABLATION.ablation)]

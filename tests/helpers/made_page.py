@@ -7,8 +7,6 @@ from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.report.page import results_text
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
-
-
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 TASK = Task(
     "task_1_1",

@@ -226,9 +226,6 @@ def pair_of_models(a_wrong, b_wrong):
     )
 
 
-# Curves
-
-
 def with_losses(record, **losses):
     history = [dict(epoch) for epoch in record.history]
     for name, values in losses.items():

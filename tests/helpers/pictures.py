@@ -1,4 +1,4 @@
-"""What tests of figures share: records of whole tasks, and that nothing lies on anything else."""
+"""What tests of figures share: runs and differences to draw, and that nothing lies on anything else."""
 
 import itertools
 

@@ -29,6 +29,17 @@ def task_of(dataset="digits", **configs) -> Task:
 
 
 TASK = task_of(A=RECIPE, B=RECIPE)
+DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)
+WITH_ABLATION = Task(
+    "tiny",
+    "digits",
+    [Experiment("A", SMALL, RECIPE), Experiment("B", partial(FCN, hidden=(8,), dropout=0.5), DECAYED)],
+    [Contrast("A", "B", differs=("dropout", "weight_decay"))],
+    ablation=[
+        Experiment("A-Decay", SMALL, DECAYED),
+        Experiment("A-Moved", SMALL, dataclasses.replace(RECIPE, augmentation=True)),
+    ],
+)
 HASHES = hashes_of(TASK.experiments, DIGITS)
 
 
@@ -97,16 +108,3 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
     monkeypatch.setattr(cli, "timing_pass", lambda experiments, *_: make_timing([e.name for e in experiments]))
     return place
-
-
-DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)
-WITH_ABLATION = Task(
-    "tiny",
-    "digits",
-    [Experiment("A", SMALL, RECIPE), Experiment("B", partial(FCN, hidden=(8,), dropout=0.5), DECAYED)],
-    [Contrast("A", "B", differs=("dropout", "weight_decay"))],
-    ablation=[
-        Experiment("A-Decay", SMALL, DECAYED),
-        Experiment("A-Moved", SMALL, dataclasses.replace(RECIPE, augmentation=True)),
-    ],
-)

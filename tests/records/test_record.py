@@ -1,4 +1,4 @@
-"""Records: strict JSON, whole pairs, every file that isn't evidence named; and the hash that tells recipes apart."""
+"""Records: strict JSON, whole pairs, and no damage that is taken for evidence."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Results in words: intervals against SciPy, what a few seeds can't carry is said, and blocks of a README."""
+"""Results in words: intervals against SciPy, and what a few seeds can't carry is said."""
 
 import dataclasses
 import re

@@ -1,12 +1,10 @@
-"""Blocks of a README."""
+"""Blocks of a README: one is replaced, and nothing else."""
 
 import threading
 
 import pytest
 
 from utils.report.readme import block_of, update_block
-
-# Blocks
 
 BEFORE = "# Überschrift\n\ttabs and spaces  \n<!-- task_1_2: begin -->\nanother\n<!-- task_1_2: end -->\n"
 AFTER = "\\1 \\g<0>\n\n<!-- a comment -->\nno newline at the end"

@@ -1,4 +1,4 @@
-"""Tables of the ablation, of the original protocol and of confusions."""
+"""Tables of the ablation, of the original protocol and of confusions, and the text around them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Statistics against SciPy, plain-Python oracles and hand-worked values; error rates of the onset by simulation."""
+"""Onsets, plateaus and roughness against plain-Python oracles and hand-worked values; error rates by simulation."""
 
 import json
 import math
@@ -13,9 +13,6 @@ from utils.stats.curves import accuracy_plateau, overfitting_onset, roughness, r
 
 FALLING_FIT = [1 / epoch for epoch in range(1, 31)]
 ORIGINAL = json.loads((CHECKOUT / "docs" / "original_report.json").read_text())["runs"]
-
-
-# Curves
 
 
 def test_running_median_repeats_the_ends():

@@ -12,9 +12,6 @@ from utils.stats.intervals import mean_interval, prediction_interval, ratio_inte
 UNEVEN = [0.9912, 0.9931, 0.9904, 0.9957]
 
 
-# Intervals
-
-
 @pytest.mark.parametrize("level", [0.95, 0.9])
 @pytest.mark.parametrize("values", [UNEVEN, UNEVEN[:3], [-3.0, 1.0, 40.0]])
 def test_mean_interval_is_the_t_interval(values, level):

@@ -1,4 +1,4 @@
-"""The timing pass measures what it should, on a clock that nobody can set back."""
+"""Times are those of what is timed, on a clock that nobody can set back."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a model costs: FLOPs counted by hand, shapes without memory, what the timing pass times, which precision."""
+"""What the timing pass times, and which precision is chosen."""
 
 from functools import partial
 

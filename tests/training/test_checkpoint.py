@@ -1,4 +1,4 @@
-"""Checkpoints: going on changes no bit, and no damaged, foreign or half-written one is trusted."""
+"""Checkpoints: no damaged, foreign or half-written one is trusted."""
 
 import errno
 import json

@@ -79,9 +79,6 @@ def assert_same_end(first: tuple, second: tuple, first_folder: Path, second_fold
         np.testing.assert_array_equal(again.gradient_flow[name], steps, strict=True)
 
 
-# Going on
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("net", NETS)
 def test_going_on_after_an_interruption_changes_no_bit(tmp_path, few, net, recipe):

@@ -16,9 +16,6 @@ from utils.training.model import (
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
 
-# Parameters and FLOPs
-
-
 def test_flops_of_a_fully_connected_net_by_hand():
     multiply_adds = 2 * 6 * 10 * 30 + 30 * 20 + 20 * 7
     assert flops_per_image(FCN((2, 6, 10), 7, hidden=(30, 20)), (2, 6, 10)) == 2 * multiply_adds
