@@ -11,12 +11,7 @@ from scipy import stats
 
 from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
-from utils.findings.sentences import (
-    depth_sentence,
-    secondary_sentence,
-    stability_sentence,
-    time_sentence,
-)
+from utils.findings.sentences import depth_sentence, secondary_sentence, stability_sentence, time_sentence
 from utils.findings.verdicts import stability_verdicts
 from utils.stats.intervals import Interval
 from utils.stats.paired import detectable_difference

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from made_counts import AB, FAMILIES, TOTAL, record_of, runs_of
 
 from utils.experiment import Contrast
-from utils.findings.sentences import (
-    accuracy_sentence,
-)
+from utils.findings.sentences import accuracy_sentence
 from utils.findings.verdicts import WORDS, accuracy_verdicts
 
 

@@ -11,11 +11,7 @@ from models import FCN
 from utils.experiment import Experiment, TrainConfig
 from utils.timing import models as cost
 from utils.timing.clock import seconds_per_call
-from utils.timing.models import (
-    choose_precision,
-    seconds_per_step,
-    timing_pass,
-)
+from utils.timing.models import choose_precision, seconds_per_step, timing_pass
 from utils.training.device import Execution
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)

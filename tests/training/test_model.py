@@ -7,11 +7,7 @@ import torch
 
 from models import FCN, CNNWithResidual, SimpleCNN
 from utils.experiment import Experiment, TrainConfig
-from utils.training.model import (
-    build_model,
-    flops_per_image,
-    parameter_shapes,
-)
+from utils.training.model import build_model, flops_per_image, parameter_shapes
 
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
