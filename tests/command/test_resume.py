@@ -73,7 +73,7 @@ def test_going_on_is_said_with_its_epoch(place, monkeypatch, capsys):
 
 
 def test_changed_code_starts_again_and_says_so(place, capsys, monkeypatch):
-    """Another hash of the sources of models/ and of the training modules."""
+    """Another hash of the sources of the model and of what trains it."""
     task = stopped_task(place, monkeypatch)
     change_identity(next(place.runs.rglob("epoch1.json")), source_hash="older")
     capsys.readouterr()
