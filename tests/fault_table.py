@@ -11,19 +11,23 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 FILES = (
     "test_checkpoint",
+    "test_going_on",
+    "test_resume",
     "test_kill",
     "test_training_faults",
     "test_faults",
     "test_locks",
-    "test_folders",
+    "test_output_folders",
     "test_cli",
-    "test_results",
-    "test_plots",
-    "test_datasets",
+    "test_record",
+    "test_record_folder",
+    "test_timing_record",
+    "test_drawn_task",
+    "test_specs",
     "test_formats",
     "test_sources",
     "test_fetch",
-    "test_download",
+    "test_cache",
 )
 INTRODUCTION = """# Faults
 
@@ -33,12 +37,18 @@ Every fault that the tests inject for real, and its outcome: generated from the 
 
 
 def page() -> str:
-    return "\n".join([INTRODUCTION, *(section(TESTS / f"{name}.py") for name in FILES)])
+    return "\n".join([INTRODUCTION, *(section(path_of(name)) for name in FILES)])
+
+
+def path_of(name: str) -> Path:
+    """The one file of that name, in whatever folder."""
+    (path,) = TESTS.rglob(f"{name}.py")
+    return path
 
 
 def section(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    lines = [f"## {path.name}", "", one_line(ast.get_docstring(tree).partition("\n\n")[0]), ""]
+    lines = [f"## {path.relative_to(TESTS).as_posix()}", "", one_line(ast.get_docstring(tree).partition("\n\n")[0]), ""]
     lines += ["| fault and outcome | how |", "| --- | --- |"]
     for node in tree.body:
         how = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None

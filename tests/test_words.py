@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from utils.stats.intervals import Interval
-from utils.words import epochs_in_words, p_in_words, plain, runs_in_words, three_digits, with_bounds
+from utils.words import epochs_in_words, p_in_words, plain, runs_in_words, setting, three_digits, with_bounds
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_switches_and_runs():
     assert [plain(value) for value in (True, False, 0.0, 0.25, 3, (1, 2))] == ["on", "off", "0", "0.25", "3", "(1, 2)"]
     assert runs_in_words({"A": [1, 2], "B": [0]}) == "A with seeds 1, 2 and B with seed 0"
     assert runs_in_words({"A": [1]}, " diverged") == "A diverged with seed 1"
+
+
+def test_settings_of_any_type_are_told():
+    told = [setting(*item) for item in (("widths", (1, 2)), ("limit", None), ("optimizer", "adam"), ("dropout", 0.0))]
+    assert told == ["widths (1, 2)", "limit None", "optimizer adam", "dropout 0"]

@@ -1,0 +1,101 @@
+"""Runs that go on from a checkpoint: what is said, and which checkpoints of another run are refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from place import RECIPE, task_of
+
+from utils.experiment import Task
+from utils.training import cell as cells
+from utils.training import checkpoint
+from utils.training import fit as train
+from utils.training.fit import fit
+
+
+@pytest.fixture(autouse=True)
+def each_epoch(monkeypatch):
+    monkeypatch.setattr(checkpoint, "LEAST_SECONDS", 0.0)
+
+
+def test_two_generations_while_it_trains_and_one_when_it_is_done(place, monkeypatch):
+    seen = []
+    fit_of_cells = train.fit
+
+    def keeping_watch(*arguments):
+        result = fit_of_cells(*arguments)
+        seen.append(sorted(path.name for path in place.runs.rglob("epoch*")))
+        return result
+
+    monkeypatch.setattr(cells, "fit", keeping_watch)
+    assert place.run("--models", "A", "--epochs", "3") == 0
+    assert seen == [["epoch2.json", "epoch2.safetensors", "epoch3.json", "epoch3.safetensors"]]
+    assert sorted(path.name for path in place.runs.rglob("epoch*")) == ["epoch3.json", "epoch3.safetensors"]
+
+
+def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, monkeypatch):
+    """Other threads, another CPU, another PyTorch: the differing keys are named, and nothing is trained or written."""
+    task = stopped_task(place, monkeypatch)
+    path = next(place.runs.rglob("epoch1.json"))
+    change_identity(path, threads=7, torch="1.0", device_name="Old CPU")
+    before = path.read_bytes()
+    assert place.run("--models", "A", task=task) == 2 and place.trained == []
+    told = capsys.readouterr().err
+    assert "device_name Old CPU, not " in told and "threads 7, not 1, torch 1.0, not " in told
+    assert "--no-resume" in told and "--runs-dir" in told
+    assert path.read_bytes() == before
+    assert place.run("--models", "A", "--no-resume", task=task) == 0
+
+
+def test_a_refusal_leaves_every_checkpoint(place, monkeypatch, capsys):
+    """Of the cell that is refused and of those before it; also where there is no room to train them again."""
+    stopped_task(place, monkeypatch)
+    folder = next(place.runs.rglob("epoch1.json")).parent
+    other = place.runs / "tiny/cpu-fp32/B" / folder.parent.name / "seed0"
+    shutil.copytree(folder, other)
+    both = task_of(A=RECIPE, B=RECIPE)
+    change_identity(folder / "epoch1.json", source_hash="older")
+    change_identity(other / "epoch1.json", data="other")
+    assert place.run(task=both) == 2 and "data other, not" in capsys.readouterr().err
+    assert (folder / "epoch1.json").exists() and (other / "epoch1.json").exists()
+    usage = shutil.disk_usage(place.folder)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert place.run("--no-resume", task=both) == 1
+    assert (folder / "epoch1.json").exists() and (other / "epoch1.json").exists()
+
+
+def test_going_on_is_said_with_its_epoch(place, monkeypatch, capsys):
+    task = stopped_task(place, monkeypatch)
+    assert place.run("--models", "A", task=task) == 0
+    assert "Going on: A-seed0 after epoch 1\n" in capsys.readouterr().out
+
+
+def test_changed_code_starts_again_and_says_so(place, capsys, monkeypatch):
+    """Another hash of the sources of the model and of what trains it."""
+    task = stopped_task(place, monkeypatch)
+    change_identity(next(place.runs.rglob("epoch1.json")), source_hash="older")
+    capsys.readouterr()
+    assert place.run("--models", "A", task=task) == 0
+    assert "A-seed0 was interrupted, but the code that trains it has changed since" in capsys.readouterr().out
+
+
+def stopped_task(place, monkeypatch) -> Task:
+    """A task whose only cell was stopped in its second epoch."""
+
+    def stop(model, config, seed, data, execution, on_epoch, checkpoints):
+        fit(model, dataclasses.replace(config, epochs=1), seed, data, execution, on_epoch, checkpoints)
+        raise KeyboardInterrupt
+
+    task = task_of(A=RECIPE)
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "fit", stop)
+        assert place.run("--models", "A", task=task) == 130
+    return task
+
+
+def change_identity(path: Path, **changes):
+    state = json.loads(path.read_text())["state"]
+    state["identity"] |= changes
+    path.write_text(json.dumps({"sha256": checkpoint._digest(state), "state": state}))

@@ -1,0 +1,110 @@
+"""A folder that stands in for the checkout, for whole runs of the command line on small data."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import pytest
+from made_records import make_record, make_timing
+
+from models import FCN
+from utils import cli
+from utils.command import outputs, plan, processes, schedule
+from utils.command.plan import hashes_of
+from utils.data import specs as datasets
+from utils.data.specs import DIGITS
+from utils.experiment import Contrast, Experiment, Task, TrainConfig
+from utils.records.folder import publish
+from utils.records.timing import write_timing
+from utils.report.readme import block_of
+from utils.training import cell as cells
+
+RECIPE = TrainConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.05)
+RUNAWAY = dataclasses.replace(RECIPE, learning_rate=1e30)
+SMALL = partial(FCN, hidden=(8,))
+
+
+def task_of(dataset="digits", **configs) -> Task:
+    return Task("tiny", dataset, [Experiment(name, SMALL, config) for name, config in configs.items()])
+
+
+TASK = task_of(A=RECIPE, B=RECIPE)
+DECAYED = dataclasses.replace(RECIPE, weight_decay=0.01)
+WITH_ABLATION = Task(
+    "tiny",
+    "digits",
+    [Experiment("A", SMALL, RECIPE), Experiment("B", partial(FCN, hidden=(8,), dropout=0.5), DECAYED)],
+    [Contrast("A", "B", differs=("dropout", "weight_decay"))],
+    ablation=[
+        Experiment("A-Decay", SMALL, DECAYED),
+        Experiment("A-Moved", SMALL, dataclasses.replace(RECIPE, augmentation=True)),
+    ],
+)
+HASHES = hashes_of(TASK.experiments, DIGITS)
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+class Place:
+    """A folder that stands in for the checkout; `trained` and `drawn` list what happened in it, in order."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.readme = folder, folder / "README.md"
+        self.plots, self.runs = folder / "plots" / "tiny", folder / "runs"
+        self.records = self.plots / "records" / "cpu-fp32"
+        self.trained: list[str] = []
+        self.drawn: list[dict[str, list[int]]] = []
+        self.before_cell = lambda job: None
+
+    def run(self, *arguments: str, task: Task = TASK) -> int:
+        command = ["--device", "cpu", "--precision", "fp32", "--runs-dir", str(self.runs), *arguments]
+        self.trained.clear()
+        self.drawn.clear()
+        return cli.run(task, command)
+
+    def block(self) -> str:
+        return block_of(self.readme.read_text(), "tiny")
+
+    def old_records(self, *stems: str, kind="cpu-fp32", task: Task = TASK) -> dict[str, bytes]:
+        """Finished records, by the recipes of `task`, of an earlier run, and its timing pass."""
+        hashes = hashes_of(task.experiments, DIGITS)
+        for stem in stems:
+            model, seed = stem.split("-seed")
+            record = make_record(
+                model, int(seed), task="tiny", dataset="digits", image_shape=(1, 8, 8), test_total=360,
+                config_hash=hashes[model],
+            )  # fmt: skip
+            publish(self.plots / "records" / kind, record)
+        write_timing(self.plots / "records" / kind, make_timing(list(hashes)))
+        return digests(self.plots)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    place = Place(tmp_path)
+    place.readme.write_text("before\n<!-- tiny: begin -->\n<!-- tiny: end -->\nafter\n")
+    run_cell = cells.run_cell
+
+    def counted(job, on_epoch):
+        place.before_cell(job)
+        place.trained.append(job.stem)
+        return run_cell(job, on_epoch)
+
+    def draw_task(runs, timing, folder, declared, *, ablation, **_):
+        place.ablation_drawn = list(ablation)
+        place.drawn.append({model: [record.seed for record in records] for model, records in runs.items()})
+
+    monkeypatch.setitem(datasets.DATASETS, "digits", DIGITS)  # so that a recipe on it is declared, and no quick look
+    monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
+    monkeypatch.setattr(outputs, "README", place.readme)
+    monkeypatch.setattr(outputs, "draw_task", draw_task)
+    place.draw_task = draw_task
+    monkeypatch.setattr(processes, "run_cell", counted)
+    for module in (cli, schedule):
+        monkeypatch.setattr(module, "physical_cores", lambda: 1)
+    monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
+    monkeypatch.setattr(cli, "timing_pass", lambda experiments, *_: make_timing([e.name for e in experiments]))
+    return place

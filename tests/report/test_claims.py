@@ -1,0 +1,265 @@
+"""The original report's claims: every one has a rule, and each rule can confirm, refute and leave open."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from made_records import CIFAR_CLASSES, make_record, make_timing, wavy_record, with_losses
+
+from task_1_1_mnist import TASK as TASK_1_1
+from task_1_2_cifar import TASK as TASK_1_2
+from utils.command.outputs import ORIGINAL_REPORT
+from utils.report.claims import RULES, Evidence, Finding, examined, outcome
+
+CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
+RESIDUAL, REGULARIZED = "CNNWithResidual", "CNNWithResidual-Regularized"
+
+
+def claim(start):
+    (found,) = [text for text in RULES if text.startswith(start)]
+    return found
+
+
+def verdict(start, runs, timing=None, task=TASK_1_1, diverged=None):
+    ((_, word, numbers, _),) = examined([claim(start)], Evidence(runs, timing, task, diverged or {}))
+    assert "nan" not in numbers
+    return re.match(r"\*\*(.*)\*\*", word)[1]
+
+
+def runs_of(task_1_2=False, seeds=4, **accuracies):
+    options = CIFAR if task_1_2 else {}
+    return {
+        model: [make_record(model, seed, accuracy=accuracy, **options) for seed in range(seeds)]
+        for model, accuracy in ((name.replace("_", "-"), value) for name, value in accuracies.items())
+    }
+
+
+def test_every_claim_has_a_rule_and_every_rule_a_claim():
+    report = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))
+    assert {entry["claim"] for entry in report["claims"]} == set(RULES)
+    told = {"overfitting_from_epoch": "overfitting starts", "accuracy_stagnates_from_epoch": "accuracy stagnates"}
+    for model, run in report["runs"].items():
+        assert run["claims"].keys() <= told.keys() | {"most_stable", "vanishing_gradients"}
+        for start in told.keys() & run["claims"].keys():
+            epoch = run["claims"][start] or "not at all"
+            (text,) = (
+                entry["claim"]
+                for entry in report["claims"]
+                if entry["task"] == run["task"] and entry["claim"].startswith(told[start])
+            )
+            assert f" {epoch} ({model})" in text
+
+
+def test_one_refuted_statement_refutes_and_one_open_leaves_open():
+    states = {True: Finding(True, ""), False: Finding(False, ""), None: Finding(None, "")}
+    assert outcome([states[True], states[None], states[False]]) == "refuted"
+    assert outcome([states[True], states[None]]) == outcome([]) == "not decided"
+    assert outcome([states[True], states[True]]) == "confirmed"
+
+
+def test_most_accurate():
+    start = "accuracy differences"
+    assert verdict(start, runs_of(FCN=0.95, SimpleCNN=0.97, CNNWithResidual=0.99)) == "confirmed"
+    assert verdict(start, runs_of(FCN=0.95, SimpleCNN=0.99, CNNWithResidual=0.97)) == "refuted"
+    assert verdict(start, runs_of(FCN=0.95, SimpleCNN=0.97, CNNWithResidual=0.99, seeds=1)) == "not decided"
+    assert verdict(start, runs_of(FCN=0.95)) == "not decided"
+
+
+@pytest.mark.parametrize("order, word", [([0, 1, 2], "confirmed"), ([2, 1, 0], "refuted")])
+def test_trains_fastest(order, word):
+    models = np.array(["FCN", "SimpleCNN", RESIDUAL])[order].tolist()
+    assert verdict("FCN trains fastest", {}, make_timing(models)) == word
+    assert verdict("FCN trains fastest", {}) == "not decided"
+
+
+def test_an_outcome_names_what_it_holds_for():
+    words = {row[0][:12]: row[1] for row in examined(list(RULES), Evidence(runs_of(FCN=0.9), None, TASK_1_1, {}))}
+    assert words["FCN trains f"] == words["CIFARCNN tra"] == "**not decided** (on this machine)"
+    assert words["accuracy dif"] == "**not decided** (the order)" and words["accuracy sta"] == "**not decided**"
+
+
+def test_a_batch_is_timed_by_inference():
+    timing = make_timing([RESIDUAL, "FCN", "SimpleCNN"])
+    assert verdict("CNNWithResidual processes", {}, timing) == "confirmed"
+    assert verdict("FCN trains fastest", {}, timing) == "refuted"
+
+
+def test_steadiest():
+    def runs(*sizes):
+        return {
+            model: [wavy_record(model, seed, size) for seed in range(6)]
+            for model, size in zip(("FCN", "SimpleCNN", RESIDUAL), sizes, strict=True)
+        }
+
+    assert verdict("CNNWithResidual trains most stably", runs(0.3, 0.3, 0.02)) == "confirmed"
+    assert verdict("CNNWithResidual trains most stably", runs(0.02, 0.3, 0.3)) == "refuted"
+    steadiest = runs(0.3, 0.3, 0.02)  # but for the runs that diverged
+    assert verdict("CNNWithResidual trains most stably", steadiest, diverged={RESIDUAL: [7]}) == "not decided"
+
+
+def with_onset(model, seed, epoch, epochs=15):
+    """A run whose validation loss is lowest at `epoch` and the next, or falls to the end for None, without noise."""
+    t, lowest = np.arange(1, epochs + 1), epoch or epochs
+    val_loss = 1 + 0.1 * (np.clip(lowest - t, 0, None) + np.clip(t - lowest - 1, 0, None))
+    return with_losses(make_record(model, seed, epochs=epochs, **CIFAR), val_loss=val_loss, fit_loss=1 / t)
+
+
+def test_overfitting_epochs():
+    def told(plain, residual, regularised, epochs=15):
+        onsets = {"CIFARCNN": plain, RESIDUAL: residual, REGULARIZED: regularised}
+        runs = {
+            model: [with_onset(model, seed, epoch, epochs) for seed, epoch in enumerate(found)]
+            for model, found in onsets.items()
+        }
+        return verdict("overfitting starts after epoch 9", runs, task=TASK_1_2)
+
+    assert told([9, 9, 10], [3, 4, 5], [None] * 3) == "confirmed"
+    assert told([9, 9, 10], [3, 4, 5], [4, 5, 6]) == "refuted"  # the regularised net does overfit
+    assert told([9, 9, 10], [11, 11, 10], [None] * 3) == "refuted"
+    assert told([9, 9, 10], [None] * 3, [None] * 3) == "refuted"
+    assert told([9, 9, 10], [4, None, None], [None] * 3) == "not decided"
+    assert told([9, 9, 10], [3, 4, 5], [None, None, 4]) == "not decided"
+    assert told([9, 9, 10], [3, 4, 5], [None, 4, 5, 6]) == "refuted"
+    assert told([9, 9], [4, 4], [None] * 2) == "not decided"
+    assert told([8, 8, 8], [3, 4, 5], [None] * 3) == "confirmed"  # smoothing may shift it by 1
+    assert told([11, 11, 11], [3, 4, 5], [None] * 3) == "not decided"  # without spread no interval refutes
+    assert told([11, 11, 12], [3, 4, 5], [None] * 3) == "not decided"  # 9 is within their interval
+    assert told([9, 9, 9], [1, 4, 8, 8], [None] * 3) == "not decided"  # one more run might show 4, but most don't
+    assert told([9, 9, 9], [2, 7, None], [None] * 3) == "not decided"  # 4 is between them, and near none
+    assert told([9, 9, 9], [8, 8, None], [None] * 3) == "not decided"  # two onsets are too few for an interval
+    assert told([9, 9, 9], [4, 4, 4], [None] * 3, epochs=9) == "not decided"  # too few epochs refute nothing
+
+
+@pytest.mark.parametrize("shift, word", [(-2, "not decided"), (-1, "confirmed"), (1, "confirmed"), (2, "not decided")])
+@pytest.mark.parametrize(
+    "start, task, claimed",
+    [
+        ("overfitting starts after epoch 7", TASK_1_1, {"FCN": 7, "SimpleCNN": 4, RESIDUAL: 12}),
+        ("overfitting starts after epoch 9", TASK_1_2, {"CIFARCNN": 9, RESIDUAL: 4, REGULARIZED: None}),
+    ],
+)
+def test_onsets_within_one_epoch_of_those_claimed(start, task, claimed, shift, word):
+    runs = {
+        model: [with_onset(model, seed, epoch and epoch + shift, epochs=20) for seed in range(3)]
+        for model, epoch in claimed.items()
+    }
+    assert verdict(start, runs, task=task) == word
+
+
+def test_accuracy_that_stagnates():
+    def told(*plateaus, diverged=None, epochs=15, claimed=(9, 11)):
+        """Runs whose accuracy rises by a point an epoch up to a plateau; those of the other two are as claimed."""
+        found = {"CIFARCNN": [claimed[0]] * 3, RESIDUAL: [claimed[1]] * 3, REGULARIZED: plateaus}
+        runs = {
+            model: [
+                with_losses(
+                    make_record(model, seed, epochs=epochs, **CIFAR),
+                    val_accuracy=np.minimum(np.arange(1, epochs + 1), epoch) / 100,
+                )
+                for seed, epoch in enumerate(of_seeds)
+            ]
+            for model, of_seeds in found.items()
+        }
+        return verdict("accuracy stagnates", runs, task=TASK_1_2, diverged=diverged)
+
+    assert told(5, 5, 9) == told(4, 5, 6, 11) == "confirmed"
+    assert told(8, 9, 9) == told(1, 1, 2) == told(15, 15, 15) == "refuted"  # later, earlier, not within 15 epochs
+    assert told(7, 8, 9) == told(8, 8, 8) == told(5, 15, 15) == told(5, 5) == "not decided"
+    assert told(5, 5, 9, diverged={"CIFARCNN": [7]}) == "not decided"
+    assert told(5, 5, 5, epochs=13) == "not decided"  # too few epochs to find the one from 11
+    for shift in (-1, 1):
+        assert told(*[5 + shift] * 3, claimed=(9 + shift, 11 + shift)) == "confirmed"
+    assert verdict("accuracy stagnates", {}, task=TASK_1_2) == "not decided"
+
+
+def test_a_rise_that_noise_hides_neither_confirms_nor_refutes():
+    jumps = 0.05 * (-1.0) ** (np.arange(15) // 2)
+
+    def noisy(model, seed):
+        record = with_onset(model, seed, 8)
+        return with_losses(record, val_loss=record.curve("val_loss") / 5 + jumps)
+
+    calm = {"CIFARCNN": [with_onset("CIFARCNN", s, 9) for s in range(3)]}
+    calm |= {RESIDUAL: [with_onset(RESIDUAL, s, 4) for s in range(3)]}
+    hidden = {REGULARIZED: [noisy(REGULARIZED, s) for s in range(3)]}
+    assert not hidden[REGULARIZED][0].onset.decided
+    assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "not decided"
+    calm = {REGULARIZED: [with_onset(REGULARIZED, s, None) for s in range(3)], **calm}
+    assert verdict("overfitting starts after epoch 9", calm, task=TASK_1_2) == "confirmed"
+    hidden = {REGULARIZED: [noisy(REGULARIZED, 0), *(with_onset(REGULARIZED, s, 4) for s in (1, 2, 3))]}
+    assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "refuted"
+    hidden = {"CIFARCNN": [noisy("CIFARCNN", 0), *(with_onset("CIFARCNN", s, e) for s, e in ((1, 5), (2, 5), (3, 6)))]}
+    assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "not decided"  # 0's may be 9
+    hidden = {RESIDUAL: [noisy(RESIDUAL, s) for s in range(3)]}
+    assert verdict("overfitting starts after epoch 9", calm | hidden, task=TASK_1_2) == "not decided"
+
+
+def test_a_diverged_run_leaves_open_what_the_others_decide():
+    runs = {
+        model: [with_onset(model, seed, epoch) for seed in range(3)]
+        for model, epoch in (("CIFARCNN", 9), (RESIDUAL, 4), (REGULARIZED, None))
+    }
+    decided = {"overfitting starts after epoch 9": ("confirmed", REGULARIZED), "gradients": ("refuted", "CIFARCNN")}
+    for start, (word, model) in decided.items():
+        assert verdict(start, runs, task=TASK_1_2) == word
+        assert verdict(start, runs, task=TASK_1_2, diverged={model: [7]}) == "not decided"
+        assert verdict(start, runs, task=TASK_1_2, diverged={"FCN": [7]}) == word  # of which it says nothing
+
+
+def with_confusions(model, seed, wrong):
+    """A record in which `wrong` maps (true, predicted) to a count, and 100 images of each class are right."""
+    true, predicted = np.repeat(np.arange(10), 100).tolist(), np.repeat(np.arange(10), 100).tolist()
+    for (a, b), count in wrong.items():
+        true += [a] * (count + seed % 2)
+        predicted += [b] * (count + seed % 2)
+    record = make_record(model, seed, **CIFAR)
+    arrays = record.arrays | {"test_labels": np.array(true), "test_predictions": np.array(predicted)}
+    return dataclasses.replace(record, arrays=arrays)
+
+
+def test_cats_and_dogs():
+    def runs(plain, residual, regularised):
+        chosen = {"CIFARCNN": plain, RESIDUAL: residual, REGULARIZED: regularised}
+        return {
+            model: [with_confusions(model, s, wrong if s or model != RESIDUAL else wrong | {(0, 1): 1, (3, 5): 11})
+                    for s in range(3)]
+            for model, wrong in chosen.items()
+        }  # fmt: skip
+
+    cats = {(3, 5): 40, (5, 3): 45, (3, 6): 20, (0, 8): 30}
+    fewer = {(3, 5): 10, (5, 3): 12, (0, 8): 5}
+    assert verdict("cats and dogs", runs(cats, fewer, cats), task=TASK_1_2) == "confirmed"
+    assert verdict("cats and dogs", runs(fewer, cats, cats), task=TASK_1_2) == "refuted"
+    assert verdict("cats and dogs", runs(cats, fewer, {(3, 2): 30, (3, 5): 20, (3, 6): 10}), task=TASK_1_2) == "refuted"
+    assert verdict("cats and dogs", {}, task=TASK_1_2) == "not decided"
+    for model in ("CIFARCNN", RESIDUAL, REGULARIZED):
+        assert verdict("cats and dogs", runs(cats, fewer, cats), task=TASK_1_2, diverged={model: [5]}) == "not decided"
+    for missing in ("CIFARCNN", RESIDUAL, REGULARIZED):
+        partly = {model: records for model, records in runs(cats, fewer, cats).items() if model != missing}
+        assert verdict("cats and dogs", partly, task=TASK_1_2) == "not decided"
+
+
+@pytest.mark.parametrize(
+    "first, last, word",
+    [
+        ([1e-5, 1.1e-5, 1.2e-5], 1e-5, "confirmed"),
+        ([1e-5, 1.1e-5, 1.2e-5], 0.1, "not decided"),
+        ([0.5, 0.55, 0.6], 0.1, "refuted"),
+        ([0.5, 0.55, 0.6], 1e-5, "not decided"),
+        ([1e-6, 1e-2, 1e2], 0.1, "not decided"),
+    ],
+)
+def test_vanishing_gradients(first, last, word):
+    """`first` and `last` are ratios of the first layer's norm over the last's in those epochs."""
+    records = []
+    for seed, ratio in enumerate(first):
+        record = make_record("CIFARCNN", seed, **CIFAR)  # in its made-up flow norms rise with depth
+        norms = record.arrays["flow_epoch_norms"].copy()
+        norms[-1, 0] = last * norms[-1, -1] * (1 + 0.01 * seed)
+        arrays = record.arrays | {"flow_first_epoch_ratio": np.array(ratio), "flow_epoch_norms": norms}
+        records.append(dataclasses.replace(record, arrays=arrays))
+    assert verdict("gradients of CIFARCNN", {"CIFARCNN": records}, task=TASK_1_2) == word
+    assert verdict("gradients of CIFARCNN", {"CIFARCNN": records[:2]}, task=TASK_1_2) == "not decided"
+    assert verdict("gradients of CIFARCNN", {}, task=TASK_1_2) == "not decided"

@@ -1,0 +1,253 @@
+"""Results in words: intervals against SciPy, and what a few seeds can't carry is said."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from made_page import MODELS, TASK, make_runs, rows_of, text_of
+from made_records import make_record, make_timing, with_losses
+from scipy import stats
+
+from utils.findings.sentences import overfitting_sentence
+from utils.records.folder import read_runs
+from utils.records.record import write_record
+from utils.report.page import results_text
+
+FEW_SEEDS = "Fewer than 3 seeds show no spread to rely on: they can't say which model is more accurate"
+
+
+# Accuracy
+
+
+def test_one_seed_has_no_interval_and_what_it_cannot_carry_is_said():
+    runs = make_runs(1)
+    text = text_of(runs, timing=make_timing(list(MODELS)))
+    assert FEW_SEEDS in text and "overfit" in text and "more steadily" in text and "95% t-intervals" not in text
+    assert text.startswith("MNIST, 1 seed (0), 15 epochs, batches of 64, Adam with learning rate 0.001.")
+    for model, row in rows_of(text, "test accuracy").items():
+        assert row["test accuracy, final weights"] == f"{runs[model][0].test_correct / 2000:.2%}"
+        assert row["best-validation weights"] == f"{runs[model][0].best_test_correct / 2000:.2%}"
+        assert row["parameters"] == f"{runs[model][0].parameters:,}"
+        assert row["MFLOPs per image"] == f"{runs[model][0].parameters * 2 / 1e6:.2f}"
+
+
+def test_intervals_over_seeds_are_those_of_scipy():
+    runs = make_runs(4)
+    runs["FCN"] = runs["FCN"][:3]
+    text = text_of(runs)
+    assert FEW_SEEDS not in text and "two-sided 95% t-intervals over seeds. Fewer than 4 seeds: FCN (3)." in text
+    assert "MNIST, 4 seeds (0, 1, 2, 3)" in text
+    for model, row in rows_of(text, "test accuracy").items():
+        columns = {"test accuracy, final weights": "test_correct", "best-validation weights": "best_test_correct"}
+        for column, field in columns.items():
+            values = [getattr(record, field) / record.test_total for record in runs[model]]
+            low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+            assert low < high and row[column] == f"{np.mean(values):.2%} ({low:.2%} to {high:.2%})"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_model_with_few_seeds_is_enough_to_say_so(seeds):
+    runs = make_runs(3)
+    runs["FCN"] = runs["FCN"][:seeds]
+    text = text_of(runs)
+    assert FEW_SEEDS in text
+    assert "to" not in rows_of(text, "test accuracy")["FCN"]["test accuracy, final weights"]
+
+
+def test_seeds_that_agree_to_the_last_image_have_no_interval():
+    same = [dataclasses.replace(make_record(seed=seed), test_correct=1900) for seed in range(3)]
+    assert rows_of(text_of({"FCN": same}), "test accuracy")["FCN"]["test accuracy, final weights"] == "95.00%"
+
+
+def test_no_run_at_all():
+    assert text_of({}) == "No finished run of the current recipes yet.\n"
+
+
+def no_nan(text: str) -> bool:
+    return re.search(r"\b(nan|none|inf)\b(?! within)", text, re.IGNORECASE) is None
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_short_runs_say_that_they_are_short(epochs, seeds):
+    text = text_of(make_runs(seeds, epochs=epochs), timing=make_timing(list(MODELS)))
+    assert no_nan(text)
+    of_seeds = " in any of 3 seeds" if seeds == 3 else ""
+    assert f"- FCN: not decided{of_seeds}, too few epochs ({epochs}; an onset needs 10)." in text
+    assert rows_of(text, "roughness")["FCN"]["roughness of validation loss"] == "not defined"
+
+
+def test_diverged_runs_are_named_and_leave_no_nan(tmp_path):
+    for record in (make_record(seed=0), make_record(seed=1, diverges_from=3), make_record("CNN", diverges_from=1)):
+        write_record(tmp_path, record)
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", {"FCN": "0123456789ab", "CNN": "0123456789ab"})
+    text = text_of(runs, left_out)
+    assert no_nan(text) and FEW_SEEDS in text
+    assert "Left out of these results:\n\n- CNN-seed0.json: diverged (loss not finite at step 100).\n" in text
+    assert "- FCN-seed1.json: diverged (loss not finite at step 300).\n" in text
+
+
+def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
+    records = [make_record(model, seed) for model in ("FCN", "SimpleCNN") for seed in range(3)]
+    for record in [*records, *(make_record("SimpleCNN", seed, diverges_from=3) for seed in (4, 7))]:
+        write_record(tmp_path, record)
+    runs, diverged, left_out = read_runs(tmp_path, "task_1_1", dict.fromkeys(MODELS, "0123456789ab"))
+    assert diverged == {"SimpleCNN": [4, 7]}
+    text = results_text(runs, {}, diverged, left_out, None, {}, [], "", TASK)
+    sentences = [line for line in text.splitlines() if "; not counted: " in line]
+    assert [len(re.findall("steadi", sentence)) for sentence in sentences] == [0, 1]  # on accuracy and on steadiness
+    for sentence in sentences:
+        assert sentence.endswith("; not counted: SimpleCNN diverged with seeds 4, 7.") and "3 seeds" in sentence
+    assert " Not counted: SimpleCNN diverged with seeds 4, 7.\n" in text
+    assert "diverged" not in results_text(runs, {}, {}, [], None, {}, [], "", TASK)
+
+
+def test_a_model_that_always_diverged_keeps_its_contrasts():
+    runs = {"FCN": [make_record("FCN", seed) for seed in range(3)]}
+    text = results_text(runs, {}, {"SimpleCNN": [0, 1, 2]}, [], make_timing(list(MODELS)), {}, [], "", TASK)
+    told = "no seed with which both have finished; not counted: SimpleCNN diverged with seeds 0, 1, 2.\n"
+    assert f"- FCN and SimpleCNN: {told}" in text
+
+
+def test_two_models_without_a_common_seed_are_told():
+    runs = {"FCN": [make_record("FCN", seed) for seed in (0, 1)], "SimpleCNN": [make_record("SimpleCNN", 2)]}
+    assert "- FCN and SimpleCNN: no seed with which both have finished.\n" in text_of(runs)
+
+
+def test_the_training_table_by_hand():
+    epochs = np.arange(1, 16)
+    records = [
+        with_losses(
+            make_record(seed=best),
+            val_loss=1 + 0.1 * abs(epochs - best),
+            fit_loss=best / epochs,
+            val_accuracy=np.minimum(epochs, best + 2) / 20,
+        )
+        for best in (3, 4, 6)
+    ]
+    records = [dataclasses.replace(record, best_epoch=best) for record, best in zip(records, (3, 4, 6), strict=True)]
+    row = rows_of(text_of({"FCN": records}), "last fit loss")["FCN"]
+    assert row["last fit loss"] == f"{(3 + 4 + 6) / 15 / 3:.4f}"
+    assert row["last validation loss"] == f"{1 + (1.2 + 1.1 + 0.9) / 3:.4f}"
+    assert row["lowest validation loss (epoch)"] == "1.0000 (4, 3 to 6)"
+    assert row["accuracy plateau from"] == "epoch 6, 5 to 8"
+    rising = with_losses(make_record(seed=9), val_accuracy=epochs / 20)
+    for seeds, told in (([rising], "not reached"), ([*records, rising], "epoch 6, 5 to 8 (3 of 4 seeds)")):
+        assert rows_of(text_of({"FCN": seeds}), "last fit loss")["FCN"]["accuracy plateau from"] == told
+
+
+def test_overfitting_of_k_of_n_seeds():
+    epochs = np.arange(1, 16)
+    fit_loss = np.exp(-epochs / 5)
+
+    def rising(turn):
+        val_loss = 0.5 + np.maximum(0.05 * (epochs - turn), 0.2 * (turn - epochs))
+        return with_losses(make_record(seed=turn), val_loss=val_loss, fit_loss=fit_loss)
+
+    flat = with_losses(make_record(seed=20), val_loss=0.5 + np.exp(-epochs / 3), fit_loss=fit_loss)
+    some = [rising(4), flat, rising(5), rising(9)]
+    assert overfitting_sentence(some) == "overfits from epoch 5 (3 of 4 seeds, 4 to 9)"
+    assert overfitting_sentence([flat, rising(9)]) == "an onset in 1 of 2 seeds (epoch 9)"
+    assert overfitting_sentence([rising(9)]) == "an onset in 1 of 1 seed (epoch 9)"
+    assert overfitting_sentence([rising(4), rising(9)]) == "an onset in 2 of 2 seeds (epoch 4, 4 to 9)"
+    assert overfitting_sentence([flat, flat]) == "none within 15 epochs in any of 2 seeds"
+    hidden = with_losses(flat, val_loss=rising(9).curve("val_loss") + 0.2 * (-1.0) ** (epochs // 2), fit_loss=fit_loss)
+    assert not hidden.onset.decided
+    noisier = with_losses(flat, val_loss=hidden.curve("val_loss") + 0.1 * (-1.0) ** epochs, fit_loss=fit_loss)
+
+    def told(*records):
+        """The sentence, and whether it gives the rises and the noise of those that aren't decided."""
+        rises, noises = (", ".join(f"{x:.1%}" for x in values) for values in zip(
+            *((r.onset.rise, r.onset.noise) for r in records if not r.onset.decided), strict=True))  # fmt: skip
+        ending = f" (smoothed loss of the last 3 epochs at least {rises} above its minimum; 3 sigma of noise {noises})"
+        sentence = overfitting_sentence(records)
+        return sentence.removesuffix(ending), sentence.endswith(ending)
+
+    assert told(flat, hidden, noisier) == ("no onset in 1 of 3 seeds; not decided in 2", True)
+    assert told(rising(9), flat, hidden) == ("an onset in 1 of 3 seeds (epoch 9); not decided in 1", True)
+    assert told(hidden) == ("not decided, a rise that noise could explain", True)
+    assert told(hidden, noisier) == ("not decided in any of 2 seeds, a rise that noise could explain", True)
+    some_hidden = told(rising(4), rising(5), hidden)
+    assert some_hidden == ("overfits from epoch 4 (2 of 3 seeds, 4 to 5); not decided in 1", True)
+    assert "- FCN: overfits from epoch 5 (3 of 4 seeds, 4 to 9).\n" in text_of({"FCN": some})
+
+
+# Machines
+
+
+def test_runs_of_another_machine_are_named():
+    def on(name, record):
+        return dataclasses.replace(record, environment={**record.environment, "device_name": name})
+
+    runs = make_runs(3)
+    told = "(cpu-bf16, 2 threads a run, PyTorch 2.14.1)"
+    assert f"Trained on Test CPU 9000 {told}.\n" in text_of(runs)
+    runs["FCN"] = [on("Other", record) for record in runs["FCN"][:2]] + runs["FCN"][2:]
+    runs["SimpleCNN"] = [*runs["SimpleCNN"][:2], on("Other", runs["SimpleCNN"][2])]
+    assert (
+        f"Trained on Test CPU 9000 {told}; FCN with seeds 0, 1 and SimpleCNN with seed 2 on Other {told}.\n"
+        in text_of(runs)
+    )
+
+
+# Times
+
+
+def test_times_are_medians_and_their_ratios_have_intervals():
+    timing = make_timing(list(MODELS))
+    text = text_of(make_runs(1), timing=timing)
+    rows, costs = rows_of(text, "latency"), rows_of(text, "training, s per epoch")
+    reference = np.log(timing.models["FCN"]["train_epoch_seconds"])
+    for model, measures in timing.models.items():
+        row, steps = rows[model], 1e3 * np.array(measures["train_step_seconds"])
+        low, median, high = np.percentile(steps, [25, 50, 75])
+        assert row["training step, ms"] == f"{median:.2f} ({low:.2f} to {high:.2f})"
+        latency, p95 = (1e3 * np.median(measures[name]) for name in ("latency_seconds", "latency_p95_seconds"))
+        assert row["latency of one image, ms (p95)"] == f"{latency:.2f} ({p95:.2f})"
+        throughput = np.median(512 / np.array(measures["throughput_batch_seconds"]))
+        assert row["throughput at batch 512, images per s"] == f"{throughput:,.0f}"
+        assert costs[model]["training, s per epoch"] == f"{np.median(measures['train_epoch_seconds']):.2f}"
+        batch = 1e3 * np.median(measures["inference_batch_seconds"])
+        assert costs[model]["inference, ms per batch"] == f"{batch:.2f}"
+        logs = np.log(measures["train_epoch_seconds"]) - reference
+        if model == "FCN":
+            assert row["epoch time relative to FCN"] == "1"
+        else:
+            low, high = np.exp(stats.t.interval(0.95, 6, logs.mean(), stats.sem(logs)))
+            assert row["epoch time relative to FCN"] == f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f})"
+    assert "On this machine, in this session (Test CPU 9000, 2 threads, bf16, PyTorch 2.14.1)" in text
+    assert "7 shuffled rounds" in text and "busy" not in text
+    assert "PyTorch 2.14.1; 95% intervals over 7 rounds, unadjusted; faster: beyond 2%):\n\n- FCN trains faster" in text
+
+
+def test_a_busy_machine_is_told():
+    timing = make_timing(list(MODELS))
+    timing.models["SimpleCNN"]["train_step_seconds"] = [1.0, 1.0, 1.0, 1.2, 1.3, 1.3, 1.3]  # quartiles 1 and 1.3
+    text = text_of(make_runs(1), timing=timing)
+    assert "**The machine was busy:** between rounds the training step of SimpleCNN varied by 25%" in text
+
+
+def test_times_that_were_not_measured():
+    text = text_of(make_runs(1))
+    assert "Times have not been measured for this kind of machine yet." in text
+    assert "s per epoch" not in text and no_nan(text)
+
+
+# What stands beside the numbers
+
+
+def test_the_original_report_stands_beside_ours():
+    original = {
+        "FCN": {"val_accuracy": [90.0, 98.16], "claims": {"overfitting_from_epoch": 7}},
+        "SimpleCNN": {"val_accuracy": [99.12], "claims": {}},
+        "VGG": {"val_accuracy": [1.0], "claims": {}},
+    }
+    runs = make_runs(2)
+    rows = rows_of(text_of(runs, original=original), "original: overfitting")
+    assert list(rows) == ["FCN", "SimpleCNN"]
+    assert rows["FCN"]["original: last accuracy on the test set"] == "98.16%"
+    assert rows["FCN"]["original: overfitting"] == "from epoch 7"
+    assert rows["SimpleCNN"]["original: overfitting"] == "none"
+    ours = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
+    assert rows["FCN"]["ours: test accuracy"] == ours

@@ -1,0 +1,79 @@
+"""Blocks of a README: one is replaced, and nothing else."""
+
+import threading
+
+import pytest
+
+from utils.report.readme import block_of, update_block
+
+BEFORE = "# Überschrift\n\ttabs and spaces  \n<!-- task_1_2: begin -->\nanother\n<!-- task_1_2: end -->\n"
+AFTER = "\\1 \\g<0>\n\n<!-- a comment -->\nno newline at the end"
+
+
+def page(block: str, begin="<!-- task_1_1: begin (generated) -->"):
+    return f"{BEFORE}{begin}\n{block}<!-- task_1_1: end -->{AFTER}"
+
+
+def test_a_readme_behind_a_link_is_written_through_it_and_leftovers_of_a_killed_process_go(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/README.md").write_text(page(""))
+    (tmp_path / "real/.README.md.abc.partial").write_text("half")
+    (tmp_path / "README.md").symlink_to("real/README.md")
+    assert update_block(tmp_path / "README.md", "task_1_1", "new")
+    assert (tmp_path / "README.md").is_symlink()
+    assert block_of((tmp_path / "real/README.md").read_text(), "task_1_1") == "new"
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == [".README.md.lock", "README.md"]
+
+
+@pytest.mark.parametrize("old", ["", "old\n", "old\n\n| a |\n| --- |\n", "\n\n\n"])
+@pytest.mark.parametrize("text", ["new\n", "\\1 \\g<1> \\g<name> \\n \\\\ $1\n", "ä → “b”\n\n- c\n", ""])
+def test_a_block_is_replaced_and_nothing_else(tmp_path, old, text):
+    path = tmp_path / "README.md"
+    path.write_bytes(page(old).encode())
+    assert update_block(path, "task_1_1", text)
+    content = path.read_bytes().decode()
+    begin = f"{BEFORE}<!-- task_1_1: begin (generated) -->\n"
+    assert content.startswith(begin) and content.endswith(f"<!-- task_1_1: end -->{AFTER}")
+    assert content[len(begin) : -len(f"<!-- task_1_1: end -->{AFTER}")] == f"{text}\n"
+    assert block_of(content, "task_1_1") == text and block_of(content, "task_1_2") == "another"
+    assert update_block(path, "task_1_1", text) and path.read_bytes().decode() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no markers",
+        "",
+        page("x\n").replace("<!-- task_1_1: end -->", ""),
+        page("x\n", begin=""),
+        "<!-- task_1_1: end -->\n<!-- task_1_1: begin -->\n",
+        page("x\n").replace("task_1_1:", "task_1_10:"),
+    ],
+    ids=["none", "empty", "no end", "no begin", "end before begin", "another name"],
+)
+def test_without_its_markers_a_page_stays_as_it_is(tmp_path, content):
+    path = tmp_path / "README.md"
+    path.write_bytes(content.encode())
+    assert update_block(path, "task_1_1", "new") is False
+    assert path.read_bytes() == content.encode()
+
+
+def test_a_page_that_is_not_there_is_not_made(tmp_path):
+    assert update_block(tmp_path / "README.md", "task_1_1", "new") is False
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_two_tasks_that_end_together_both_get_their_block(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(page(""))
+
+    def write(name):
+        for count in range(20):
+            assert update_block(path, name, f"{name} {count}")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("task_1_1", "task_1_2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [block_of(path.read_text(), name) for name in ("task_1_1", "task_1_2")] == ["task_1_1 19", "task_1_2 19"]

@@ -1,0 +1,76 @@
+"""Tables of the ablation, of the original protocol and of confusions, and the text around them."""
+
+import numpy as np
+import pytest
+from made_ablation import ABLATION, ablation_runs
+from made_page import rows_of
+from made_records import make_record, pair_of_models
+from pictures import CIFAR
+from scipy import stats
+
+from utils.report.page import original_protocol_text
+from utils.report.tables import ablation_table, confusion_change_table, protocol_table
+
+
+def test_the_table_of_changes_names_the_largest_first():
+    a, b = pair_of_models([(5, 2), (6, 4), (5, 1)], [(1, 2), (3, 2), (2, 3)])
+    text = confusion_change_table({"A": a, "B": b}, "A", "B")
+    assert "B minus A" in text and text.splitlines()[4:] == ["| a → c | -33.3 | excludes 0 |"]
+    b[0].arrays["test_predictions"][10:15] = 0
+    rows = confusion_change_table({"A": a, "B": b}, "A", "B").splitlines()[4:]
+    assert rows == ["| a → c | -33.3 | excludes 0 |", "| b → a | +5.0 | covers 0 or is undefined |"]
+    assert "| a → c | -40.0 | none (1 seed) |" in confusion_change_table({"A": a[:1], "B": b}, "A", "B")
+
+
+def test_differences_of_the_ablation_are_paired_by_seed():
+    runs = ablation_runs(4)
+    plain, dropped = runs["CNNWithResidual"], runs["CNNWithResidual-Dropout"]
+    correct = np.array([[r.test_correct for r in records[1:]] for records in (plain, dropped)])
+    difference = 100 * (correct[1] - correct[0]) / 2000
+    low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
+    runs["CNNWithResidual-Dropout"] = dropped[1:]
+    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    title = "minus CNNWithResidual, points (same seeds)"
+    found = rows["CNNWithResidual-Dropout (3 seeds)"][title]
+    assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f}), 3 seeds"  # of 4 and 3
+    runs["CNNWithResidual-Dropout"] = [make_record("CNNWithResidual-Dropout", 9, **CIFAR)]
+    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    assert rows["CNNWithResidual-Dropout (1 seed)"][title] == "no common seed"
+    runs["CNNWithResidual-Dropout"] += dropped[3:]
+    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    one = 100 * (dropped[3].test_correct - plain[3].test_correct) / 2000
+    assert rows["CNNWithResidual-Dropout (2 seeds)"][title] == f"{one:.2f}, 1 seed"
+
+
+def original_runs(*accuracies):
+    records = [make_record("FCN", seed, task="original_protocol/task_1_1") for seed in range(len(accuracies))]
+    for record, accuracy in zip(records, accuracies, strict=True):
+        record.history[-1]["val_accuracy"] = accuracy
+    return {"FCN": records, "Ours": [make_record("Ours")]}
+
+
+ORIGINAL = {"FCN": {"val_accuracy": [90.0, 98.16]}}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [
+        ([0.981], "can't be said (1 seed)"),
+        ([0.981, 0.982], "can't be said (2 seeds)"),
+        ([0.98, 0.981, 0.982], "no: one more run is expected at 97.60% to 98.60% (3 seeds)"),
+        ([0.9700, 0.9701, 0.9702], "**yes**: one more run is expected at 96.96% to 97.06% (3 seeds)"),
+        ([0.97, 0.97, 0.97], "can't be said (3 seeds)"),
+    ],
+)
+def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
+    row, ours = rows_of(protocol_table(original_runs(*accuracies), ORIGINAL), "original").values()
+    assert ours["original"] == "–" and "no such model" in ours["more than seeds explain?"]
+    assert row["more than seeds explain?"] == verdict
+    assert row["original"] == "98.16%" and row["ours"].startswith(f"{np.mean(accuracies):.2%}")
+    assert row["original minus ours, points"] == f"{98.16 - 100 * np.mean(accuracies):.2f}"
+
+
+def test_the_original_protocols_text_is_labelled_and_names_what_is_left_out():
+    text = original_protocol_text(original_runs(0.98, 0.981), ["B-seed0.json: failed (out of memory)"], ORIGINAL)
+    assert "2 seeds (0, 1)" in text and "only to check its figures" in text and "- B-seed0.json: failed" in text
+    assert "No finished run" in original_protocol_text({}, [], ORIGINAL)
