@@ -4,7 +4,9 @@ from torch import Tensor, nn
 
 
 class PlainCNN(nn.Module):
-    """conv3x3 + ReLU + 2x2 max pool for each of `widths`, then fc, ReLU, dropout, fc.
+    """For each of `widths` a 3x3 convolution, 2x2 max pooling and ReLU; then fc, ReLU, dropout, fc.
+
+    `image_shape` is (C, H, W), `hidden` the width of the first fully connected layer.
 
     Raises ValueError if an image is too small to be halved once for each of `widths`.
     """
@@ -27,12 +29,13 @@ class PlainCNN(nn.Module):
             )
         layers: list[nn.Module] = []
         for next_channels in widths:
-            # max(relu(x)) = relu(max(x)), also in its gradient: pooling first leaves a quarter for the ReLU.
+            # The usual order is ReLU, then pooling. Both orders give the same values and gradients, since
+            # max(relu(x)) = relu(max(x)); but after pooling the ReLU has only a quarter of the values to process.
             layers += [nn.Conv2d(channels, next_channels, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
             channels = next_channels
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
-            nn.Flatten(),
+            nn.Flatten(),  # (B, C, H, W) -> (B, C * H * W)
             nn.Linear(channels * (height // smallest) * (width // smallest), hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),

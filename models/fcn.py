@@ -1,4 +1,4 @@
-"""A fully connected network: no convolution, no notion of which pixels are neighbours."""
+"""A fully connected network. Without convolutions, it does not know which pixels are neighbours."""
 
 import math
 
@@ -6,7 +6,10 @@ from torch import nn
 
 
 class FCN(nn.Sequential):
-    """Fully connected layers with ReLU, and dropout after each hidden layer."""
+    """Fully connected layers of the widths `hidden`, each followed by ReLU and dropout; a last layer gives the logits.
+
+    `image_shape` is (C, H, W).
+    """
 
     def __init__(
         self,
@@ -15,7 +18,7 @@ class FCN(nn.Sequential):
         hidden: tuple[int, ...] = (512, 256, 128),
         dropout: float = 0.25,
     ):
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten()]  # (B, C, H, W) -> (B, C * H * W)
         width = math.prod(image_shape)
         for next_width in hidden:
             layers += [nn.Linear(width, next_width), nn.ReLU(), nn.Dropout(dropout)]

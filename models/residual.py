@@ -5,19 +5,23 @@ from torch.nn import functional as F
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-ReLU-conv-BN plus a shortcut, then ReLU; the shortcut is a 1x1 conv-BN where the shape changes.
+    """conv-BN-ReLU-conv-BN plus a shortcut, then ReLU: (B, `in_channels`, H, W) to (B, `out_channels`, H', W').
 
-    With a stride, give it at least 16 `in_channels` on a CPU: with fewer than a vector register holds, oneDNN's kernel
-    for the gradient of the shortcut's weights writes beyond its memory (uxlfoundation/oneDNN issue 6035).
+    H' is H / `stride`, rounded up; W' likewise. The shortcut is the identity, or a 1x1 conv-BN where the shape changes.
+
+    On a CPU, a block with a stride needs at least 16 `in_channels`. With fewer than a vector register holds, oneDNN's
+    kernel for the gradient of the shortcut's weights writes past the end of its memory (uxlfoundation/oneDNN issue
+    6035).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
+        # No bias: the batch normalisation after each convolution subtracts the mean, and with it any bias.
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.shortcut = nn.Sequential()
+        self.shortcut = nn.Sequential()  # empty: the identity
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
@@ -30,10 +34,11 @@ class ResidualBlock(nn.Module):
 
 
 class CNNWithResidual(nn.Module):
-    """conv3x3-BN-ReLU, stages of residual blocks, adaptive average pool, optional dropout, fc.
+    """A stem (conv3x3-BN-ReLU), stages of residual blocks, adaptive average pooling, optional dropout, fc.
 
-    The stem has the first of `widths` channels; stage i has `blocks_per_stage` blocks of `widths[i]` channels, the
-    first of them with stride `strides[i]`. Raises ValueError if `widths` and `strides` differ in length.
+    `image_shape` is (C, H, W). The stem has `widths[0]` channels. Stage i has `blocks_per_stage` blocks of `widths[i]`
+    channels; the first of them has stride `strides[i]`. The pooling leaves `pooled_size` x `pooled_size` values of each
+    channel. Raises ValueError if `widths` and `strides` differ in length.
     """
 
     def __init__(

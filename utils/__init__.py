@@ -1,7 +1,7 @@
-"""The suite's rooms; each package's docstring is its map.
+"""The packages of the suite. Each package's docstring says what is in it and where to start reading.
 
-`cli` is the door: a task script calls its `main`. Imports run one way: cli -> command -> {timing, report, figures,
-training}; report and figures -> findings -> records -> stats; timing -> training -> data and records. Each room may
-import what lies behind those that it may import; the single files here belong to no room and may be imported from
-above. `tests/test_layering.py` holds all of it. Nothing here imports a model or a task.
+The entry point is `cli`: a task script calls its `main`. Imports go in one direction only: cli -> command -> {timing,
+report, figures, training}; report and figures -> findings -> records -> stats; timing -> training -> data and records.
+A package may also import what the packages it imports may import. The single files in this folder belong to no package;
+any package may import them. A test checks these rules. Nothing here imports a model or a task.
 """

@@ -1,4 +1,4 @@
-"""main(): a task script's whole command line. What each step does stands in `utils.command`."""
+"""The command line of a task script: `main` runs all of it. The steps themselves are in `utils.command`."""
 
 import shlex
 import signal
@@ -12,14 +12,15 @@ from utils.experiment import Task
 
 def main(task: Task) -> NoReturn:
     """Run a task's command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."""
+    # As an exception, SIGTERM unwinds the stack like Ctrl-C: processes end, locks are released, results are drawn.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(run(task))
 
 
 def run(task: Task, argv: Sequence[str] | None = None) -> int:
-    """Everything that a command does; returns the exit code."""
+    """Do what the command line asks and return the exit code; `argv` stands in for sys.argv[1:]."""
     options = parse(task, argv)
-    # Imported only now: bad usage is answered before SciPy, scikit-learn and matplotlib are loaded.
+    # Imported only now, so that a wrong option is reported at once: SciPy, scikit-learn and matplotlib load slowly.
     from utils.command.plan import make_plan
 
     try:
@@ -38,9 +39,10 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         return failed(error, 2)
     except (DataError, OSError) as error:
         return failed(error, 1)
-    except (KeyboardInterrupt, SystemExit) as end:  # the latter by SIGTERM
+    except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`
+        # Without --no-resume, or the command would throw away the checkpoints that it is to resume from.
         command = shlex.join(["python", *(word for word in sys.argv if word != "--no-resume")])
-        print(f"\nInterrupted. What had finished is kept; to go on from there:\n  {command}", file=sys.stderr)
+        print(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {command}", file=sys.stderr)
         return 130 if isinstance(end, KeyboardInterrupt) else end.code
 
 

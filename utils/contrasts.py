@@ -1,4 +1,4 @@
-"""Planned contrasts: in what two experiments differ, and whether a task declares it. Never loads torch."""
+"""Planned contrasts: what two experiments differ in, and whether the task declares it. Never loads torch."""
 
 import dataclasses
 import inspect
@@ -9,7 +9,10 @@ from utils.experiment import Contrast, Experiment, Task, model_defaults, model_o
 
 
 def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
-    """Every field of the recipes and, within one model class, every model option that differs: {name: (a's, b's)}."""
+    """What the recipes of `a` and `b` differ in: {name of the field: (a's value, b's value)}.
+
+    If both have the same model class, the model options that differ are included.
+    """
     recipes = [dataclasses.asdict(experiment.config) for experiment in (a, b)]
     options = [model_options(experiment.model) for experiment in (a, b)]
     found = {name: (recipes[0][name], recipes[1][name]) for name in recipes[0] if recipes[0][name] != recipes[1][name]}
@@ -23,7 +26,10 @@ def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
 
 
 def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
-    """Options of the same name that differ between two model classes, as part of their architectures."""
+    """For two different model classes, the options that both have and that differ: {name: (a's value, b's value)}.
+
+    They are part of the two architectures, so a contrast need not declare them. Empty for two models of one class.
+    """
     options = [model_defaults(experiment.model) | model_options(experiment.model) for experiment in (a, b)]
     if options[0].pop("class") == options[1].pop("class"):
         return {}
@@ -32,8 +38,12 @@ def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
 
 
 def audit(task: Task) -> None:
-    """Raises ValueError if a contrast names no experiment of the task, its two differ in other than it declares, or a
-    model hides its options."""
+    """Check what a task declares, so that no comparison hides a difference.
+
+    Raises ValueError if two experiments have one name, a contrast names an unknown experiment, its two experiments
+    differ in anything other than what it declares, the options of a model can't be read, or an ablation has no contrast
+    to belong to.
+    """
     every = (*task.experiments, *task.ablation)
     names = [experiment.name for experiment in every]
     if len(set(names)) < len(names):
@@ -41,7 +51,7 @@ def audit(task: Task) -> None:
     for name, model in ((experiment.name, experiment.model) for experiment in every):
         named_only = isinstance(model, partial) and not model.args
         if not inspect.isclass(model.func if named_only else model):
-            raise ValueError(f"{name}: its model must be a class or a partial of one with keywords, to see its options")
+            raise ValueError(f"{name}: its model must be a class, or a functools.partial of one with keywords only")
     experiments = {experiment.name: experiment for experiment in task.experiments}
     if task.ablation and not variants(task.contrasts):
         raise ValueError("an ablation needs a contrast of two variants, declared with what they differ in")
@@ -59,5 +69,5 @@ def audit(task: Task) -> None:
 
 
 def variants(contrasts: Sequence[Contrast]) -> tuple[str, str] | None:
-    """The first contrast of two variants of one model, which declare how they differ; None if there is none."""
+    """The names of the first contrast that declares a difference, so of two variants of a model; None without one."""
     return next(((contrast.a, contrast.b) for contrast in contrasts if contrast.differs), None)

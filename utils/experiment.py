@@ -1,6 +1,6 @@
-"""What is compared: experiments, their training recipes, and the hash that tells recipes apart.
+"""What is compared: tasks, experiments, their training recipes, and the hash that identifies a recipe.
 
-Never loads torch: models are only held here as callables.
+Never loads torch: here a model is only a callable.
 """
 
 import dataclasses
@@ -11,25 +11,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-# Raised whenever the meaning of training changes, so that older records are no longer pooled with newer ones.
+# Increase it whenever training changes its meaning. It is part of the config hash, so older records stop counting.
 RECIPE_VERSION = 1
 PROTOCOLS = ("holdout", "original")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training recipe. `learning_rate` and `weight_decay` are per step; `limit` trains on the first N examples.
+    """A training recipe. `limit` trains on the first N examples only, None on all of them.
 
-    `augmentation` crops and flips training images at random (`utils.data.images.crop_and_flip`). The `protocol` "holdout"
-    holds some training images out for validation; "original" trains on all of them and validates on the test set,
-    as the original report did.
+    `learning_rate` and `weight_decay` are used as they are at every step, without a schedule. `augmentation` crops and
+    flips training images at random (`utils.data.images.crop_and_flip`). The `protocol` "holdout" holds some training
+    images out for validation; "original" trains on all of them and validates on the test set, as the original report
+    did. Raises ValueError for an unknown optimizer or protocol.
     """
 
     epochs: int
     batch_size: int
     optimizer: str  # "adam" or "sgd"
     learning_rate: float
-    momentum: float = 0.0  # of SGD
+    momentum: float = 0.0  # SGD only
     weight_decay: float = 0.0
     limit: int | None = None
     augmentation: bool = False
@@ -44,9 +45,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model and the recipe that trains it; `model(image_shape=(C, H, W), num_classes=K)` builds the network.
+    """A model and the recipe that trains it. `model(image_shape=(C, H, W), num_classes=K)` builds the network.
 
-    `model` is its class or a partial of that with keywords, which are the options that `audit` compares.
+    `model` is a class, or a `functools.partial` of one with keyword arguments only: `utils.contrasts.audit` reads the
+    options from these keywords to find what two experiments differ in.
     """
 
     name: str
@@ -56,7 +58,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A planned comparison of two experiments, by name; `differs` names all in which their recipes differ."""
+    """A planned comparison of the experiments named `a` and `b`.
+
+    `differs` names every recipe field and model option in which they differ.
+    """
 
     a: str
     b: str
@@ -65,11 +70,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Task:
-    """A comparison: its folder name, its data set, the experiments in the order of every table, the planned contrasts,
-    and the difference of test accuracy (a fraction) within which two models count as equivalent.
+    """A comparison of several models on one data set.
 
-    `ablation` are further variants of the models of the first contrast that declares a difference: they tell which of
-    the things that differ there does it, and stay out of every table but their own.
+    `name` is also the name of its folder. Tables list `experiments` in this order. `contrasts` are the planned
+    comparisons. `equivalence_margin` is a difference of test accuracy, as a fraction: two models whose difference is
+    shown to be smaller count as equivalent.
+
+    `ablation` holds further variants of the first contrast that declares a difference. They show which of the declared
+    differences causes the effect, and appear only in their own table.
     """
 
     name: str
@@ -85,7 +93,7 @@ class Task:
 
 
 def under_original_protocol(task: Task) -> Task:
-    """The same experiments by the original report's protocol: a task of its own, without contrasts or ablation."""
+    """The same experiments under the original report's protocol, as a separate task without contrasts or ablation."""
     return replace(
         task,
         name=f"original_protocol/{task.name}",
@@ -96,7 +104,7 @@ def under_original_protocol(task: Task) -> Task:
 
 
 def model_options(model: Callable) -> dict:
-    """The class behind `model` and those of its keyword options that differ from the class's defaults."""
+    """The name of the class behind `model`, as "class", and the options that differ from the class's defaults."""
     if not isinstance(model, partial):
         return {"class": model.__name__}
     defaults = model_defaults(model)
@@ -105,13 +113,16 @@ def model_options(model: Callable) -> dict:
 
 
 def model_defaults(model: Callable) -> dict:
-    """The defaults of the options of the class behind `model`."""
+    """The default of every option of the class behind `model`, {name: default}."""
     signature = inspect.signature(model.func if isinstance(model, partial) else model)
     return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
 def resolved_config(config: TrainConfig) -> dict:
-    """The fields of `config` that differ from their default: a field added later changes no older hash."""
+    """The fields of `config` that differ from their defaults.
+
+    Defaults are left out so that a field that is added later, at its default, does not change the existing hashes.
+    """
     return {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
@@ -120,7 +131,10 @@ def resolved_config(config: TrainConfig) -> dict:
 
 
 def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[str, Sequence[int]]) -> str:
-    """Twelve hexadecimal digits for everything that decides what a run means, but for its seed and machine."""
+    """Twelve hexadecimal digits that identify everything that defines a run, except its seed and its machine.
+
+    Runs are pooled only if they have the same hash. `parameter_shapes` is {parameter name: shape}.
+    """
     content = {
         "recipe_version": RECIPE_VERSION,
         "dataset": dataset,
@@ -128,4 +142,5 @@ def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[
         "parameters": {name: list(shape) for name, shape in parameter_shapes.items()},
         "config": resolved_config(experiment.config),
     }
+    # Sorted keys: the same content must give the same hash, in whatever order its options were written.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Numbers in words, and Markdown. Never loads torch."""
+"""Numbers as text, and Markdown lists and tables. Never loads torch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median_low
@@ -9,37 +9,40 @@ from utils.stats.intervals import Interval
 
 
 def with_bounds(interval: Interval, in_words: Callable[[float], str]) -> str:
-    """The estimate, and in brackets the bounds where there are any."""
+    """The estimate, followed by its bounds in brackets if it has any. `in_words` formats one number."""
     text = in_words(interval.estimate)
     return text if np.isnan(interval.low) else f"{text} ({in_words(interval.low)} to {in_words(interval.high)})"
 
 
 def percent(interval: Interval) -> str:
-    """Such as "98.12%", or "98.12% (97.99% to 98.25%)" where there is an interval."""
+    """For example "98.12%", or "98.12% (97.99% to 98.25%)" if there is an interval."""
     return with_bounds(interval, "{:.2%}".format)
 
 
 def epochs_in_words(epochs: Sequence[int]) -> str:
-    """The median, of an even number the lower, and the range where there is one: "9", or "9, 8 to 10"."""
+    """The median epoch and the range: "9, 8 to 10", or "9" if all are equal.
+
+    Of an even number of epochs it takes the lower median, so that the result is one of the epochs.
+    """
     median, low, high = median_low(epochs), min(epochs), max(epochs)
     return str(median) if low == high else f"{median}, {low} to {high}"
 
 
 def plateau_in_words(epochs: Sequence[int], seeds: int) -> str:
-    """`epochs` are the plateaus of those of a model's `seeds` that reached one."""
+    """From which epoch accuracy stays on a plateau: `epochs` has one entry for each of the `seeds` that reached one."""
     if not epochs:
         return "not reached"
     return f"epoch {epochs_in_words(epochs)}" + (f" ({len(epochs)} of {seeds} seeds)" if len(epochs) < seeds else "")
 
 
 def setting(field: str, value) -> str:
-    """A field of a recipe and its value: "weight decay 0.01"; of a switch the name alone."""
+    """A recipe field and its value, for example "weight decay 0.01"; for a switch "augmentation", "no augmentation"."""
     name = field.replace("_", " ")
     return name if value is True else f"no {name}" if value is False else f"{name} {plain(value)}"
 
 
 def plain(value) -> str:
-    """A setting's value, such as 0 for 0.0; of a switch "on" or "off"."""
+    """The value of a setting: "on" or "off" for a switch, and 0.0 as "0"."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -61,12 +64,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def table_by_column(columns: Mapping[str, Callable[..., str]], rows: Iterable[Sequence]) -> str:
-    """A Markdown table from {heading: the function that makes a row's cell}, called with the row's items."""
+    """A Markdown table. `columns` is {heading: function}; the function gets the items of a row and returns the cell."""
     return table(list(columns), [[cell(*row) for cell in columns.values()] for row in rows])
 
 
 def runs_in_words(seeds_of: Mapping[str, Sequence[int]], what: str = "") -> str:
-    """Such as "FCN with seeds 1, 2 and CNN with seed 0", of {model: seeds}; `what` follows each model's name."""
+    """For example "FCN with seeds 1, 2 and CNN with seed 0", from {model: seeds}; `what` follows each model's name."""
     return " and ".join(
         f"{model}{what} with {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         for model, seeds in seeds_of.items()
@@ -74,13 +77,13 @@ def runs_in_words(seeds_of: Mapping[str, Sequence[int]], what: str = "") -> str:
 
 
 def lost_runs_in_words(diverged: Mapping[str, Sequence[int]], *models: str) -> str:
-    """Which runs a statement about `models` had to do without, to be appended to it."""
+    """The end of a sentence about `models`: which of their runs diverged and are not counted; "" if none did."""
     lost = {model: diverged[model] for model in models if model in diverged}
     return f"; not counted: {runs_in_words(lost, ' diverged')}" if lost else ""
 
 
 def points(fraction: float, digits: int = 2) -> str:
-    """A fraction in points of percent, with a sign only if negative, never "-0.00"."""
+    """A fraction in percentage points, with a sign only if it is negative, and never "-0.00"."""
     return f"{100 * fraction:z.{digits}f}"
 
 
@@ -91,17 +94,17 @@ def points_with_bounds(interval: Interval) -> str:
 
 
 def three_digits(ratio: float) -> str:
-    """Such as "0.0581", "1.02", "31.5" or "1,234"."""
+    """Three significant digits, for example "0.0581", "1.02" or "31.5"; larger numbers as "1,234"."""
     return f"{ratio:#.3g}".rstrip(".") if ratio < 999.5 else f"{ratio:,.0f}"
 
 
 def ratio_in_words(ratio: Interval) -> str:
-    """Such as "0.352 (0.320 to 0.381)"; the estimate alone where there is no interval."""
+    """For example "0.352 (0.320 to 0.381)"; the estimate alone if there is no interval."""
     return with_bounds(ratio, three_digits)
 
 
 def share_of_time(ratio: Interval, other: str) -> str:
-    """Such as "0.352 (0.320 to 0.381) of FCN's time" or "31.5 (31.3 to 31.7) times FCN's time"."""
+    """For example "0.352 (0.320 to 0.381) of FCN's time" or "31.5 (31.3 to 31.7) times FCN's time"."""
     return f"{ratio_in_words(ratio)} {'of' if ratio.estimate < 0.995 else 'times'} {other}'s time"
 
 

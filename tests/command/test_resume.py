@@ -69,7 +69,7 @@ def test_a_refusal_leaves_every_checkpoint(place, monkeypatch, capsys):
 def test_going_on_is_said_with_its_epoch(place, monkeypatch, capsys):
     task = stopped_task(place, monkeypatch)
     assert place.run("--models", "A", task=task) == 0
-    assert "Going on: A-seed0 after epoch 1\n" in capsys.readouterr().out
+    assert "Resuming: A-seed0 after epoch 1\n" in capsys.readouterr().out
 
 
 def test_changed_code_starts_again_and_says_so(place, capsys, monkeypatch):

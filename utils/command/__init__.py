@@ -1,6 +1,6 @@
-"""What a command means and does, from its options to its last line.
+"""What a command means and does, from its options to the last line that it prints.
 
-It may import every room but `cli`, which calls it. Start with `plan`, which says what a command means, and `steps`,
-which does it. `schedule` and `processes` deal cells to processes, `preflight` looks at everything before anything is
-trained, `outputs` and `progress` are what a person sees, `locks` keeps two runs out of one folder.
+It may import every package; only `cli` imports it. Start with `plan`, which turns options into a plan, and `steps`,
+which carries the plan out. `schedule` lists the cells and `processes` runs them, `preflight` checks everything before
+anything is trained, `outputs` and `progress` are what a person sees, `locks` keeps two commands out of one folder.
 """

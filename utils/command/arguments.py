@@ -1,4 +1,4 @@
-"""The command line's options, checked before anything is done."""
+"""The options of the command line. They are checked before anything else is done."""
 
 import argparse
 import dataclasses
@@ -10,8 +10,8 @@ from pathlib import Path
 from utils.checkout import CHECKOUT
 from utils.experiment import PROTOCOLS, Experiment, Task
 
-SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # for all models, unless options say otherwise
-# Options that override a field of the recipe for all models.
+SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # of all models, unless an option overrides it
+# {option: the field of TrainConfig that it overrides, for all models}
 OVERRIDES = {
     "epochs": "epochs",
     "batch_size": "batch_size",
@@ -26,7 +26,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def default_data_dir() -> Path:
-    """The folder that CNN_COMPARE_DATA names, else `data/` in the checkout."""
+    """The folder named by the environment variable CNN_COMPARE_DATA, or else `data/` in the checkout."""
     named = os.environ.get("CNN_COMPARE_DATA")
     return Path(named).expanduser() if named else CHECKOUT / "data"
 
@@ -38,7 +38,7 @@ def at_least(minimum: int):
         try:
             value = int(text)
         except ValueError:
-            value = minimum - 1
+            value = minimum - 1  # not a whole number: fails the next check
         if value < minimum:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {minimum} or more")
         return value
@@ -65,11 +65,13 @@ def finite(minimum: float, *, exclusive: bool = False, below: float = math.inf):
 
 
 def parser_for(task: Task) -> argparse.ArgumentParser:
+    """The parser of a task's command line."""
+    # No abbreviations: an option that is added later could make one ambiguous and break somebody's command.
     compared = ", ".join(experiment.name for experiment in task.experiments)
     parser = argparse.ArgumentParser(description=f"Compare {compared} on {task.dataset}.", allow_abbrev=False)
     names = [experiment.name for experiment in (*task.experiments, *task.ablation)]
 
-    recipe = parser.add_argument_group("recipe (a value other than the recipe's own makes the run a quick look)")
+    recipe = parser.add_argument_group("recipe (a value other than the task's makes the run a quick look)")
     recipe.add_argument("--epochs", type=at_least(1), metavar="N")
     recipe.add_argument("--batch-size", type=at_least(1), metavar="N")
     recipe.add_argument("--lr", type=finite(0, exclusive=True), metavar="X", help="learning rate")
@@ -83,7 +85,7 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     what.add_argument("--models", nargs="+", choices=names, metavar="NAME", help=which)
     if task.ablation:
         added = ", ".join(experiment.name for experiment in task.ablation)
-        what.add_argument("--ablation", action="store_true", help=f"all of these and {added}")
+        what.add_argument("--ablation", action="store_true", help=f"the default models and {added}")
     parser.set_defaults(ablation=False)
     what.add_argument(
         "--protocol",
@@ -98,29 +100,33 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="don't train again what has finished in the runs folder (default)",
+        help="keep finished runs of the runs folder and resume interrupted ones (default)",
     )
-    what.add_argument("--time-only", action="store_true", help="only the timing pass; trains nothing")
-    what.add_argument("--replot", action="store_true", help="only pictures and text again, from the records")
+    what.add_argument("--time-only", action="store_true", help="only measure times; train nothing")
+    what.add_argument("--replot", action="store_true", help="only draw pictures and text again, from the records")
     what.add_argument("--kind", metavar="KIND", help="with --replot: the records to show, such as cpu-bf16")
-    what.add_argument("--fresh", action="store_true", help="drop this kind's older records when the first run is done")
+    what.add_argument(
+        "--fresh", action="store_true", help="delete the older records of this kind when the first run has finished"
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument("--data-dir", type=Path, default=default_data_dir(), metavar="DIR", help="default: %(default)s")
-    where.add_argument("--no-download", action="store_true", help="use only data that are in the data folder")
+    where.add_argument("--no-download", action="store_true", help="use only data that is already in the data folder")
     where.add_argument("--output-dir", type=Path, metavar="DIR", help=f"default: plots/{task.name}")
     where.add_argument("--runs-dir", type=Path, default=CHECKOUT / "runs", metavar="DIR", help="default: runs")
 
     how = parser.add_argument_group("how")
     how.add_argument("--device", choices=DEVICES, default="auto")
     how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    how.add_argument("--jobs", type=at_least(1), metavar="N", help="runs side by side on a CPU; default: one a core")
-    how.add_argument("--quiet", action="store_true", help="print errors and the closing lines only")
+    how.add_argument(
+        "--jobs", type=at_least(1), metavar="N", help="how many runs train side by side on a CPU; default: one per core"
+    )
+    how.add_argument("--quiet", action="store_true", help="print only errors and the closing lines")
     return parser
 
 
 def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The checked options; prints what is wrong and exits with 2 if something is."""
+    """The checked options. If something is wrong with them, prints what it is and exits with code 2."""
     parser = parser_for(task)
     options = parser.parse_args(argv)
     options.seeds = options.seeds or list(range(options.num_seeds or 1))
@@ -129,7 +135,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     if options.models and len(set(options.models)) < len(options.models):
         parser.error(f"argument --models: {' '.join(options.models)} names a model twice")
     if options.kind and not options.replot:
-        parser.error("argument --kind: goes with --replot")
+        parser.error("argument --kind: only allowed with --replot")
     if options.replot and options.time_only:
         parser.error("argument --time-only: not allowed with --replot, which measures nothing")
     if options.time_only and options.models:
@@ -143,6 +149,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"argument --protocol: original has no ablation; choose from {', '.join(sorted(compared))}")
     if options.protocol == "original" and options.time_only:
         parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
+    # Found now rather than after hours of training, when the first file is written.
     for folder in (options.output_dir, options.runs_dir, options.data_dir):
         for path in (folder, *folder.absolute().parents) if folder else ():
             if (path.exists() or path.is_symlink()) and not path.is_dir():
@@ -151,11 +158,11 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def overridden(task: Task, options: argparse.Namespace) -> Task:
-    """The task with the options' overrides applied to all its recipes."""
+    """The task with the recipes of all its experiments changed as the options say."""
     given = {field: getattr(options, option) for option, field in OVERRIDES.items()}
     changes = {field: value for field, value in given.items() if value is not None}
     if options.smoke:
-        changes = SMOKE_RECIPE | changes
+        changes = SMOKE_RECIPE | changes  # the right side wins: an option counts more than --smoke
 
     def changed(experiments: Sequence[Experiment]) -> list[Experiment]:
         return [dataclasses.replace(e, config=dataclasses.replace(e.config, **changes)) for e in experiments]
@@ -164,7 +171,7 @@ def overridden(task: Task, options: argparse.Namespace) -> Task:
 
 
 def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experiment]:
-    """The experiments to run: those named, else those of the task, and its ablation where that is asked for."""
+    """The experiments to run: those of --models, or else those of the task, with --ablation also its ablation."""
     every = [*task.experiments, *task.ablation]
     if options.models:
         return [experiment for experiment in every if experiment.name in options.models]

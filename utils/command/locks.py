@@ -1,4 +1,4 @@
-"""One writer at a time: a folder that a run writes to is locked while it does. Never loads torch."""
+"""One writer at a time: a command locks the folders that it writes to. Never loads torch."""
 
 import os
 import shlex
@@ -10,20 +10,22 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-NAMING_SECONDS = 0.2  # more than a process takes from locking to saying who it is
+NAMING_SECONDS = 0.2  # a process needs less than this from taking the lock to writing its name
 
 
 class FolderInUse(ValueError):
-    """Another run writes to the folder; the message says which one."""
+    """Another process is writing to the folder; the message says which one."""
 
 
 @contextmanager
 def sole_writer(*folders: Path) -> Iterator[None]:
-    """Hold the locks of `folders`, beside each of them, or raise FolderInUse without waiting for them.
+    """Hold the locks of `folders` while the block runs. If another process holds one, raise FolderInUse at once.
 
-    The operating system gives the lock of a process that died to the next one.
+    The lock files lie beside the folders. When a process dies, the operating system releases its locks, so that no
+    lock has to be deleted by hand.
     """
     with ExitStack() as stack:
+        # A set, since locking the same folder twice would fail. A fixed order, so that of two commands one wins.
         for folder in sorted({folder.resolve() for folder in folders}):
             folder.parent.mkdir(parents=True, exist_ok=True)
             holder = folder.with_name(f".{folder.name}.holder.lock")
@@ -36,6 +38,6 @@ def sole_writer(*folders: Path) -> Iterator[None]:
                 raise FolderInUse(message) from None
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             message = f"process {os.getpid()} since {now} ({shlex.join(sys.argv)})"
-            with suppress(OSError):  # a full disk: the lock holds all the same
+            with suppress(OSError):  # on a full disk; the lock works without the name
                 holder.write_text(message, encoding="utf-8", errors="replace")
         yield

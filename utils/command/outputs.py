@@ -1,4 +1,4 @@
-"""What a command leaves behind and says: pictures and text from the records on disk, and what changed."""
+"""What a command writes and prints: pictures and text from the records on disk, the plan, the closing lines."""
 
 import sys
 from collections.abc import Sequence
@@ -21,9 +21,10 @@ README = CHECKOUT / "README.md"
 
 
 def draw(plan: Plan, kind: str, results: Results) -> None:
-    """Pictures, RESULTS.md and (for the default folder) the README's block, from the results of a kind of records.
+    """Draw the pictures and write RESULTS.md and, for the default output folder, the README's block.
 
-    Where no record counts, says why and leaves what evidence has drawn.
+    `results` come from the records of `kind`. If no record counts, it prints why; earlier results of real runs then
+    stay as they are, while a quick look is still written. Raises OSError.
     """
     task = plan.task
     if not results.runs:
@@ -31,7 +32,7 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
         warn("\n  ".join([f"{shown(plan.records_folder(kind))}: {why}", *results.left_out]))
         if not plan.quick:
             return
-    # A quick look says nothing of the original report, which had other data or another recipe.
+    # A quick look isn't compared with the original report, which had other data or another recipe.
     original = Original() if plan.quick else read_original(Path(task.name).name)
     if task.protocol == "original":
         text = original_protocol_text(results, original)
@@ -45,8 +46,13 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
 
 
 def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], seconds: dict[str, float]) -> str:
-    """What is about to happen, and a rough time: `waiting`, longest first, dealt to processes as they get free."""
+    """What is about to happen, and roughly how long it takes.
+
+    `jobs` are all cells of the command, `waiting` those to be trained, the longest first; `seconds` is {stem: expected
+    seconds}.
+    """
     execution = jobs[0].execution
+    # Each job goes to the process that is free first, as `run_side_by_side` will do it.
     busy_until = [0.0] * plan.processes
     for job in waiting:
         busy_until[busy_until.index(min(busy_until))] += seconds[job.stem]
@@ -58,7 +64,7 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
     if going_on := [f"{job.stem} after epoch {epoch}" for job in waiting if (epoch := job.checkpoints.epoch())]:
-        lines.append(f"Going on: {', '.join(going_on)}")
+        lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
         timing = (
             ", the timing pass one or two minutes more" if plan.compared and plan.spec.name == plan.task.dataset else ""
@@ -68,14 +74,14 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
 
 
 def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
-    """A table of what was trained now, what changed in the checkout, and how to undo it."""
+    """What was trained now, a line for each run, what changed in the checkout, and how to undo it."""
     lines = []
     for record in records:
         seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
         outcome = (
             f"test {record.test_accuracy:.2%}" if record.status == "finished" else f"{record.status}: {record.message}"
         )
-        if record.status == "finished" and plan.task.protocol == "holdout":  # else chosen on the test set
+        if record.status == "finished" and plan.task.protocol == "holdout":  # else the test set chose the best epoch
             best = f"{record.best_test_accuracy:.2%}"
             outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
         lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
@@ -84,7 +90,7 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme and paths else ""
     if changed:
         count = plural(len(changed.splitlines()), "changed path")
-        tracked = [path for path in paths if git("ls-files", "--", path)]  # of a first run the folder isn't
+        tracked = [path for path in paths if git("ls-files", "--", path)]  # git restore fails on untracked paths
         undo = f"git restore {' '.join(tracked)} && git clean -fd {paths[0]}"
         lines.append(f"The checkout has {count} in {' and '.join(paths)}. To undo: {undo}")
     elif plan.updates_readme and not git("rev-parse", "HEAD"):
@@ -97,7 +103,7 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
 
 
 def warn(text: str) -> None:
-    """A line on stderr; one that can't be written, as on a full disk, costs no training."""
+    """Print a line on stderr. If that fails, as on a full disk, training must still continue."""
     with suppress(OSError):
         print(text, file=sys.stderr)
 

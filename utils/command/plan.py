@@ -1,4 +1,4 @@
-"""What a command means before anything runs: experiments and seeds, what counts as evidence, and where it goes."""
+"""What a command means: which experiments and seeds run, which records count, and where the results go."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,11 +18,12 @@ PLOTS = CHECKOUT / "plots"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A command, understood: nobody after `make_plan` sees the command line's options.
+    """All decisions that follow from the options. Code after `make_plan` does not see the options themselves.
 
-    `declared` maps the models whose records count in `output` to their config hashes; `quick` marks a quick look.
-    `redraws` is the kind of records to draw again, if nothing is to be trained, else "". With `chooses_precision` that
-    of `execution` is fp32 until the models have been probed.
+    `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
+    `output`. `quick` marks a quick look: a run that differs from the task's recipes, whose results stay apart.
+    `redraws` is the kind of records to draw again if nothing is to be trained, otherwise "". If `chooses_precision` is
+    true, the precision of `execution` is fp32 only until the models have been probed.
     """
 
     task: Task
@@ -49,25 +50,31 @@ class Plan:
 
     @property
     def compared(self) -> list[Experiment]:
-        """All the task's own experiments, to be timed together; none if some are left out, or by another protocol."""
+        """The experiments of the timing pass: all of the task's own, or none.
+
+        Times are only compared within one pass. So it is none if some of the models do not run, or by the original
+        protocol, which times nothing.
+        """
         names = [experiment.name for experiment in self.task.experiments]
         found = [experiment for experiment in self.experiments if experiment.name in names]
         return found if len(found) == len(names) and self.task.protocol == "holdout" else []
 
     @property
     def runs(self) -> Path:
-        """Where the task's cells leave what they trained."""
+        """The folder in which the task's cells keep checkpoints, weights and records."""
         return self.runs_dir / self.task.name
 
     def records_folder(self, kind: str) -> Path:
+        """The folder of the published records of `kind`, from which pictures and text are made."""
         return self.output / "records" / kind
 
 
 def make_plan(task: Task, options: argparse.Namespace) -> Plan:
-    """What the options mean for the task.
+    """The plan that the options give for the task.
 
-    Raises ValueError if a model can't take the data set's images, contrasted recipes differ undeclared, the device or
-    precision isn't there, or there are no records to draw again.
+    Raises ValueError if a model can't take the data set's images, if two contrasted experiments differ in something
+    undeclared, if the device, the precision or the number of processes isn't available, if a quick look would write
+    into plots/, or if there are no records to draw again.
     """
     audit(task)
     if options.protocol == "original":
@@ -75,13 +82,16 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     if options.smoke and task.dataset not in STAND_INS:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
+    # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
     recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
     task = overridden(task, options)
     experiments = chosen_experiments(task, options)
     hashes = hashes_of(experiments, spec)
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
-        raise ValueError(f"--output-dir {options.output_dir}: a quick look keeps out of {PLOTS}; choose another folder")
+        raise ValueError(
+            f"--output-dir {options.output_dir}: a quick look can't go into {PLOTS}; choose another folder"
+        )
     output = options.output_dir or (options.runs_dir / "quick" / task.name if quick else PLOTS / task.name)
     processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
@@ -102,7 +112,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         chooses_precision=options.precision == "auto",
         redraws=shown_kind(output / "records", options.kind) if options.replot else "",
         resume=options.resume,
-        # A quick look overwrites the last one, but never what else lies in a folder that the user named.
+        # A quick look replaces the last one; but in a folder that the user named, it deletes nothing.
         drops_older_records=options.fresh or (quick and options.output_dir is None),
         time_only=options.time_only,
         smoke=options.smoke,
@@ -111,7 +121,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
 
 
 def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str, str]:
-    """The config hash of each experiment on the data set."""
+    """{name: config hash} of the experiments on the data set. Raises ValueError if a model can't take its images."""
     hashes = {}
     for experiment in experiments:
         shapes = parameter_shapes(experiment, spec.image_shape, len(spec.class_names))
@@ -120,10 +130,11 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
 
 
 def choose_execution(options: argparse.Namespace, cells: int) -> tuple[int, Execution]:
-    """How many of `cells` run side by side, and with what each.
+    """How many of `cells` run side by side, and the device, precision and threads of each.
 
-    The threads of a cell follow from the whole plan, finished cells included. Raises ValueError for a device or
-    precision that isn't there, and for more processes than cores, since threads in excess of cores wait for each other.
+    The threads of a cell depend on the whole plan, finished cells included: they change the last bits of a result, so a
+    resumed command must choose the same number. Raises ValueError for a device or precision that isn't available, and
+    for more processes than cores, since more threads than cores only wait for each other.
     """
     device, cores = choose_device(options.device), physical_cores()
     if options.precision == "bf16" and device.type == "mps":
@@ -132,15 +143,15 @@ def choose_execution(options: argparse.Namespace, cells: int) -> tuple[int, Exec
     if device.type != "cpu":
         return options.jobs or 1, Execution(device, precision, cores)
     if options.jobs and options.jobs > cores:
-        raise ValueError(f"--jobs {options.jobs}: there are {cores} cores to use; choose 1 to {cores}")
+        raise ValueError(f"--jobs {options.jobs}: only {cores} cores are available; choose 1 to {cores}")
     processes = options.jobs or min(cores, cells)
     return processes, Execution(device, precision, cores // processes)
 
 
 def shown_kind(folder: Path, wanted: str | None) -> str:
-    """The kind of records in `folder` to draw: the one wanted, else that of the latest run.
+    """The kind of records in `folder` to draw: `wanted`, or else the kind of the latest run.
 
-    Raises ValueError if there is none.
+    Raises ValueError if there are no records of that kind.
     """
     kinds = sorted(path.name for path in folder.glob("*") if path.is_dir())
     if not kinds:

@@ -1,4 +1,4 @@
-"""What is looked at before anything is trained: what has finished, what a run may go on from, whether there is room."""
+"""Checks before anything is trained: what has finished, which checkpoints fit, whether there is enough disk space."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ from utils.words import plural
 
 
 def reusable(job: CellJob) -> RunRecord | None:
-    """The record of a cell that has finished before, unless the code that trains it has changed since."""
+    """The cell's record if it finished before, else None. If the training code has changed: None, and a message."""
     record = job.finished_record()
     if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
         print(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
@@ -24,15 +24,16 @@ def reusable(job: CellJob) -> RunRecord | None:
 
 
 def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], resume: bool) -> None:
-    """All checks; only then delete what the cells of `waiting` are not to go on from.
+    """Run all checks; if they pass, delete the checkpoints that the cells of `waiting` must not resume from.
 
-    Those are their checkpoints and, without `resume`, the records that they had finished with: else the command that
-    goes on after an interruption would take these for done.
+    Without `resume` it also deletes the records of finished cells. Otherwise, if the command is interrupted and started
+    again without --no-resume, these old records would count as its own.
 
-    Raises RecordError, CheckpointError or OSError with everything as it was.
+    Raises RecordError, CheckpointError or OSError; nothing has been changed then.
     """
     check_records(records, jobs[0].task)
     check_disk_space(waiting)
+    # A list, so that all cells are checked before the first file is deleted.
     stale = [job for job in waiting if not resume or is_of_changed_code(job)]
     for job in stale:
         job.checkpoints.prune(keep=0)
@@ -41,20 +42,20 @@ def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[C
 
 
 def check_records(folder: Path, task: str) -> None:
-    """Raise RecordError if the folder holds records of another task or protocol, which a run could replace or drop."""
+    """Raise RecordError if the folder holds records of another task or protocol, which this run could replace."""
     for path in folder.glob("*-seed*.json"):
         try:
             record = read_record(path)
         except RecordError:
-            continue
+            continue  # `read_runs` reports it
         if record.task != task:
             raise RecordError(f"{shown(folder)} holds records of {record.task}; choose another --output-dir")
 
 
 def tell_shared_images(spec: DatasetSpec, data: Splits) -> None:
-    """Say how many test images are training images as well, which would flatter every accuracy.
+    """Warn if test images are also training images, which would make every accuracy look too good.
 
-    Only of data without checksums: those of MNIST and CIFAR-10 are known to share none.
+    Only data sets without checksums are checked: MNIST and CIFAR-10 are known to share none.
     """
     if all(array.sha256 for array in spec.arrays.values()):
         return
@@ -64,7 +65,7 @@ def tell_shared_images(spec: DatasetSpec, data: Splits) -> None:
 
 
 def check_disk_space(jobs: Sequence[CellJob]) -> None:
-    """Raise OSError unless what `jobs` may need at most is free where their folders lie or will lie."""
+    """Raise OSError if the disk that holds (or will hold) the folders of `jobs` has less space than they may need."""
     if not jobs:
         return
     needed, folder = sum(job.bytes_needed for job in jobs), jobs[0].folder.absolute()
@@ -78,18 +79,20 @@ def check_disk_space(jobs: Sequence[CellJob]) -> None:
 
 
 def is_of_changed_code(job: CellJob) -> bool:
-    """Whether the cell's checkpoints are of code that has changed since, which is said.
+    """Whether the training code has changed since the cell's checkpoints were saved; prints a message if so.
 
-    Raises CheckpointError, naming what differs, for those that another machine or other options have made.
+    Raises CheckpointError, which names the differences, if they come from another machine or other options: then the
+    user has to choose, since the checkpoint is still good there.
     """
     differences = job.checkpoints.differences()
     changed_code = differences.pop("source_hash", None)
     if differences:
         message = ", ".join(f"{name} {theirs}, not {ours}" for name, (theirs, ours) in differences.items())
         raise CheckpointError(
-            f"{shown(job.folder)}: the checkpoint of {job.stem} has {message}. Go on as it was begun (the threads "
-            "follow from --jobs and the number of runs), start it again with --no-resume, or choose another --runs-dir"
+            f"{shown(job.folder)}: the checkpoint of {job.stem} has {message}. Resume it with the settings that it was "
+            "started with (the threads follow from --jobs and the number of runs), start again with --no-resume, or "
+            "choose another --runs-dir"
         )
-    if changed_code and job.finished_record() is None:  # of a finished one it has been said
+    if changed_code and job.finished_record() is None:  # for a finished cell, `reusable` has printed it
         print(f"{job.stem} was interrupted, but the code that trains it has changed since: it starts again")
     return bool(changed_code)

@@ -1,4 +1,4 @@
-"""Dealing cells to processes: side by side on the cores of a CPU, or one after another in this process."""
+"""Running cells: side by side in processes on the cores of a CPU, or one after another in this process."""
 
 import multiprocessing
 import os
@@ -18,17 +18,19 @@ OnEpoch = Callable[[CellJob, dict], None]
 
 
 def run_in_turn(jobs: Sequence[CellJob], on_epoch: OnEpoch) -> Iterator[RunRecord]:
-    """Train the cells one after another in this process; yields each one's record as it ends."""
+    """Train the cells one after another in this process; yields the record of each cell when it ends."""
     for job in jobs:
+        # job=job binds this cell now; otherwise the lambda would see whatever `job` is when it is called.
         yield run_cell(job, lambda entry, job=job: on_epoch(job, entry))
 
 
 def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch) -> Iterator[RunRecord]:
-    """Train the cells in processes of their own, at most `processes` at once, in the order given.
+    """Train each cell in a process of its own, at most `processes` at once, started in the given order.
 
-    Yields each cell's record as it ends. A process that dies fails its own cell only. No process outlives the
-    generator, also when it is closed early.
+    Yields the record of each cell when it ends. If a process dies, only its own cell fails. When the generator ends or
+    is closed early, it terminates all processes that still run.
     """
+    # "spawn" starts a fresh interpreter. A forked copy would inherit PyTorch's thread pools and locks in mid-use.
     context = multiprocessing.get_context("spawn")
     waiting = deque(jobs)
     running: dict[Connection, tuple[CellJob, multiprocessing.Process]] = {}
@@ -39,13 +41,13 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_run_in_process, args=(job, sender), name=job.stem, daemon=True)
                 _start(process)
-                sender.close()  # the child's end: when the child dies, the pipe ends
+                sender.close()  # the child holds the only copy now, so recv() raises EOFError when the child dies
                 running[receiver] = job, process
             for receiver in wait(list(running)):
                 job, process = running[receiver]
                 try:
                     message = receiver.recv()
-                except (EOFError, OSError):  # the latter when it died in the middle of a message
+                except (EOFError, OSError):  # OSError if the child died in the middle of a message
                     process.join()
                     message = failed_record(job, f"its process died (exit code {process.exitcode})")
                     with suppress(OSError):
@@ -57,6 +59,7 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
                 else:
                     on_epoch(job, message)
     finally:
+        # First terminate all, then wait, so that they end at the same time.
         for _, process in running.values():
             process.terminate()
         for _, process in running.values():
@@ -64,17 +67,19 @@ def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch)
 
 
 def _start(process: multiprocessing.Process) -> None:
-    """Start it deaf to Ctrl-C, which reaches every process of a terminal: the parent decides what it means."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    """Start `process` ignoring Ctrl-C, which a terminal sends to every process. Only the parent reacts to it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits it, so there is no gap at its start
     process.start()
     signal.signal(signal.SIGINT, before)
 
 
 def _run_in_process(job: CellJob, sender: Connection) -> None:
+    """Train `job` in this child process; send each epoch's history entry to the parent, and the record at the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job.execution.prepare_process()
+    # This process has imported the code as it is on disk now, which may differ from what the parent started with.
     if source_hash(job.experiment) != job.environment["source_hash"]:
         sender.send(failed_record(job, "the code that trains it was changed while the run went on; start it again"))
     else:
@@ -82,6 +87,6 @@ def _run_in_process(job: CellJob, sender: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent holds no lock any more: its cells must not go on writing."""
+    """Exit when the parent is gone. A killed parent holds no locks, so its cells must stop writing."""
     multiprocessing.parent_process().join()
-    os._exit(1)
+    os._exit(1)  # at once: sys.exit in a thread would end only the thread

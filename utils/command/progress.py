@@ -1,4 +1,4 @@
-"""What a person sees while training: one bar on a terminal, plain lines elsewhere, nothing if quiet."""
+"""What a person sees during training: a progress bar on a terminal, plain lines elsewhere, nothing if quiet."""
 
 import sys
 from contextlib import suppress
@@ -9,15 +9,16 @@ from utils.training.cell import CellJob
 
 
 class Progress:
-    """Counts the epochs of all cells; a context manager whose `epoch_done` takes each epoch's history entry.
+    """Shows the progress over the epochs of all cells. A context manager; call `epoch_done` after each epoch.
 
-    A reader that has gone, or a log on a full disk, ends no training.
+    Errors in printing are ignored: a closed pipe, or a log file on a full disk, must not end the training.
     """
 
     def __init__(self, jobs: list[CellJob], quiet: bool):
         self.epochs_done = dict.fromkeys((job.stem for job in jobs), 0)
         self.quiet = quiet
         self.plain = not quiet and not sys.stderr.isatty()
+        # Restored epochs count too: `fit` reports them at once when it resumes.
         total = sum(job.experiment.config.epochs for job in jobs)
         self.bar = tqdm(total=total, unit="epoch", disable=quiet or self.plain, dynamic_ncols=True)
 
@@ -29,6 +30,7 @@ class Progress:
             self.bar.close()
 
     def epoch_done(self, job: CellJob, entry: dict) -> None:
+        """Show one more epoch of `job`, with its history entry `entry`."""
         self.epochs_done[job.stem] += 1
         text = (
             f"{job.experiment.name} seed {job.seed} epoch {self.epochs_done[job.stem]}/{job.experiment.config.epochs} "
@@ -41,7 +43,7 @@ class Progress:
             self.say(f"{text}  {entry['train_seconds'] + entry['eval_seconds']:.1f} s")
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if not self.quiet:
             with suppress(OSError):
                 self.bar.write(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What is trained, and with what: the cells of a command, their processes, precision and expected time."""
+"""The cells of a command, their precision and their expected time."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +12,15 @@ from utils.training.cell import CellJob
 from utils.training.device import Execution
 from utils.training.machine import describe_environment, source_hash
 
-EVALUATION_SHARE = 1.1  # a run's time over that of its training steps
+EVALUATION_SHARE = 1.1  # the time of a whole run over the time of its training steps: about 10% is evaluation
 
 
 def remembered_precision(plan: Plan, data: Splits) -> str:
-    """The precision that suits the task on this machine: probed once, then the same for all runs in the runs folder.
+    """The faster precision for the task on this machine, measured once and remembered in the runs folder.
 
-    All models of the task are probed, whichever are run now. If one fails, that is for its cell to tell.
+    It is remembered since runs of different precision are never pooled: a measurement that comes out differently
+    tomorrow would split the evidence. All models of the task are measured, even if only some run now. If one of them
+    fails, the result is fp32, not remembered; the cell of that model will report the error. Raises OSError.
     """
     path = plan.runs / f"precision-{plan.spec.name}.json"
     environment = describe_environment(plan.execution)
@@ -38,7 +40,7 @@ def remembered_precision(plan: Plan, data: Splits) -> str:
 
 
 def make_jobs(plan: Plan, execution: Execution) -> list[CellJob]:
-    """One job for each cell, all models of a seed before the next seed."""
+    """One job for each cell. All models of a seed come before those of the next seed."""
     environment = describe_environment(execution)
     sources = {experiment.name: source_hash(experiment) for experiment in plan.experiments}
     folder = plan.runs / execution.kind
@@ -61,14 +63,14 @@ def make_jobs(plan: Plan, execution: Execution) -> list[CellJob]:
 
 
 def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dict[str, float]:
-    """Rough seconds of training for each job, by its stem, from a few timed steps of each model."""
+    """{stem: rough seconds of training that remain} for each job, from a few timed steps of each model."""
     experiments = {job.experiment.name: job.experiment for job in jobs}
     seconds = {}
     for name, experiment in experiments.items():
         steps = len(batch_sizes(len(data.train), experiment.config.batch_size)) * experiment.config.epochs
         try:
             step = seconds_per_step(experiment, data, execution)
-        except Exception:  # whatever it is, the cell itself will fail with it and leave a record
+        except Exception:  # whatever it is, the cell itself will fail with it and record it
             step = 0.0
         seconds[name] = EVALUATION_SHARE * step * steps
     return {

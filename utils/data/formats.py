@@ -1,6 +1,6 @@
-"""Readers of the formats that the data sets come in: bytes in, arrays out. Nothing read can run code.
+"""Readers of the formats that the data sets come in: bytes in, arrays out. No file can make them run its code.
 
-What isn't of its format raises DataError, or for PNG and JSON the decoder's own error. Never loads torch.
+Bytes in a wrong format raise DataError, or for PNG and JSON the decoder's own error. Never loads torch.
 """
 
 import gzip
@@ -27,12 +27,15 @@ TEST_STRIP = "test_batch.png"
 TRAIN_STRIP_LABELS = "train_lables.json"  # the package spells it so
 TEST_STRIP_LABELS = "test_lables.json"
 STRIP_FILES = (*TRAIN_STRIPS, TEST_STRIP, TRAIN_STRIP_LABELS, TEST_STRIP_LABELS)
-# The largest member of any of the archives has 47 MB: a larger one is no data set of ours, but may be a bomb.
+# The largest member of any archive has 47 MB. A larger one is not ours, and may be an archive made to fill the memory.
 MAX_MEMBER_BYTES = 100_000_000
 
 
 def read_idx(content: bytes) -> np.ndarray:
-    """The uint8 array in an IDX file: 0, 0, 8 (unsigned byte), the number of axes, big-endian sizes, data.
+    """The uint8 array in an IDX file.
+
+    The format: the bytes 0, 0, 8 (for unsigned bytes) and the number of axes; the size of each axis as four bytes,
+    big-endian; then the data in C order. Raises DataError for anything else.
 
     Source: the description of the format on the MNIST page of LeCun, Cortes and Burges.
     """
@@ -43,10 +46,11 @@ def read_idx(content: bytes) -> np.ndarray:
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         raise DataError(f"an IDX file of shape {shape} has {start + math.prod(shape)} bytes, not {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()  # frombuffer is read-only
 
 
 def gunzip(content: bytes) -> bytes:
+    """The decompressed bytes of a gzip file. Raises DataError if it is damaged or incomplete."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -54,10 +58,11 @@ def gunzip(content: bytes) -> bytes:
 
 
 def read_tar(content: bytes, wanted: Collection[str]) -> dict[str, bytes]:
-    """The members `wanted` of a .tar.gz, by full name, read in memory; nothing is extracted, links aren't followed.
+    """{full name: bytes} of the members `wanted` of a .tar.gz, read in memory.
 
-    Other members are passed over. Call it on checksummed bytes only: gzip's own checksum isn't looked at. Raises
-    DataError if one of `wanted` is missing, is there twice, is no regular file, or has over MAX_MEMBER_BYTES.
+    Nothing is written to the disk and no link is followed, so an archive can't overwrite files. Other members are
+    skipped. Call it only on bytes whose checksum was verified: gzip's own checksum isn't. Raises DataError if one of
+    `wanted` is missing, occurs twice, is not a regular file, or has more than MAX_MEMBER_BYTES.
     """
     members = {}
     try:
@@ -79,7 +84,7 @@ def read_tar(content: bytes, wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def mnist_from_idx(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
-    """MNIST's arrays from its four IDX files, by file name (see MNIST_FILES)."""
+    """MNIST's arrays from its four IDX files, {file name: bytes} (see MNIST_FILES). Raises DataError."""
     arrays = {}
     for array_name, file_name in MNIST_FILES.items():
         try:
@@ -90,9 +95,12 @@ def mnist_from_idx(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Admits what a pickled dict of numpy arrays and lists needs, and no other name."""
+    """An unpickler that loads only what a dict of NumPy arrays and lists needs.
 
-    # numpy has moved its private _reconstruct since those files were written: taken from an array of today.
+    A pickle can name any function and have it called. This one refuses every name outside ALLOWED.
+    """
+
+    # NumPy has moved its private _reconstruct since these files were written. So it is taken from a current array.
     ALLOWED = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
@@ -106,23 +114,25 @@ class _BatchUnpickler(pickle.Unpickler):
 
 
 def read_cifar_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 32, 32, 3) and labels (N,) of one CIFAR-10 python batch. Call it on checksummed bytes only.
+    """Images (N, 32, 32, 3) and labels (N,), uint8, of one CIFAR-10 python batch. Raises DataError.
 
-    Its `data` holds a row of 3,072 bytes an image: 32 x 32 red, then green, then blue (Krizhevsky's data set page).
+    Call it only on bytes whose checksum was verified. `data` in the file has a row of 3,072 bytes for each image: 32 x
+    32 red values, then green, then blue (source: Krizhevsky's page of the data set).
     """
     try:
         batch = _BatchUnpickler(io.BytesIO(content), encoding="latin1").load()
+        # (N, 3072) -> (N, 3, 32, 32) -> (N, 32, 32, 3)
         images = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         labels = np.array(batch["labels"], dtype=np.uint8)
     except DataError:
         raise
-    except Exception as error:  # garbled opcodes can raise nearly anything
+    except Exception as error:  # a damaged pickle can raise almost any exception
         raise DataError(f"not a CIFAR-10 batch ({type(error).__name__}: {error})") from error
     return np.ascontiguousarray(images), labels
 
 
 def cifar_from_batches(train: Collection[bytes], test: Collection[bytes]) -> dict[str, np.ndarray]:
-    """CIFAR-10's arrays from the contents of its python batches, in their order."""
+    """CIFAR-10's arrays from the contents of its python batches, in their order. Raises DataError."""
     arrays = {}
     for split, contents in (("train", train), ("test", test)):
         images, labels = zip(*map(read_cifar_batch, contents), strict=True)
@@ -131,17 +141,21 @@ def cifar_from_batches(train: Collection[bytes], test: Collection[bytes]) -> dic
 
 
 def read_strip(content: bytes) -> np.ndarray:
-    """Images (N, 32, 32, 3) of a lossless RGB picture that has one image a row, 1,024 pixels wide."""
-    from PIL import Image  # here, for the training path does without
+    """Images (N, 32, 32, 3) from a PNG strip: a picture 1,024 pixels wide with one image, unrolled, in each row.
+
+    Raises DataError for another mode or width, or Pillow's own errors.
+    """
+    from PIL import Image  # only here, since training does not need it
 
     with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
         if picture.mode != "RGB" or picture.width != 32 * 32:
             raise DataError(f"the picture is {picture.mode}, {picture.width} pixels wide, not RGB, 1024 wide")
+        # (N, 1024, 3) -> (N, 32, 32, 3)
         return np.asarray(picture).reshape(-1, 32, 32, 3)
 
 
 def cifar_from_strips(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
-    """CIFAR-10's arrays from PNG strips and JSON lists of labels, by file name (see STRIP_FILES)."""
+    """CIFAR-10's arrays from PNG strips and JSON lists of labels, {file name: bytes} (see STRIP_FILES)."""
     return {
         "train_images": np.concatenate([read_strip(files[name]) for name in TRAIN_STRIPS]),
         "train_labels": np.array(json.loads(files[TRAIN_STRIP_LABELS]), dtype=np.uint8),

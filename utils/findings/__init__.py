@@ -1,6 +1,6 @@
-"""What the records say: verdicts in a closed vocabulary, and the sentences that tell them.
+"""Findings: verdicts from a fixed list of words, and the sentences that report them.
 
-It may import `records` and `stats`, and never loads torch. Start with `results`, all that is known of a task, and
-`verdicts`, which decides; `sentences` words what has been decided. `depth` is about gradients, `confusion` about
-classes, `runs` about the runs of one model alone.
+It may import `records` and `stats`, and never loads torch. Start with `results`, which holds everything known of a
+task, and `verdicts`, which decides; `sentences` puts decisions into words. `depth` is about gradients, `confusion`
+about classes, `runs` about the runs of a single model.
 """

@@ -1,4 +1,4 @@
-"""What is taken for what, in numbers: shares, the commonest confusions, the change between two models.
+"""Which classes are confused, in numbers: shares, the most frequent confusions, the change between two models.
 
 Never loads torch. Matrices have the true classes in rows and the predicted ones in columns.
 """
@@ -13,24 +13,28 @@ from utils.stats.intervals import FEWEST_SEEDS, ROUNDING, mean_interval
 
 
 def shares_of_rows(counts: np.ndarray) -> np.ndarray:
-    """Each cell as a fraction of its row; 0 in the row of a class without images."""
+    """Each cell of `counts` (K, K) as a fraction of its row's sum; 0 in the row of a class without images."""
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:
-    """The same with zeros on its diagonal."""
+    """`matrix` (K, K) with zeros on the diagonal, which holds the correct predictions."""
     return np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
 
 
 def largest_cells(matrix: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Row and column of at most `count` cells, the largest first, that are above 0."""
+    """(row, column) of the `count` largest cells, the largest first; fewer if fewer cells are above 0."""
+    # A stable sort, so that equal cells always come in the same order.
     order = np.argsort(-matrix, axis=None, kind="stable")[:count]
     places = np.transpose(np.unravel_index(order, matrix.shape))
     return [(row, column) for row, column in places.tolist() if matrix[row, column] > ROUNDING]
 
 
 def most_confused(records: Sequence[RunRecord], count: int) -> list[tuple[str, str, float]]:
-    """At most `count` pairs (true class, predicted class, share of the true class's images), the commonest first."""
+    """The `count` most frequent confusions, over all seeds together, the most frequent first; fewer if there are fewer.
+
+    Each is (true class, predicted class, share of the true class's images).
+    """
     counts = sum(record.counts_by_class for record in records)
     shares = off_diagonal(shares_of_rows(counts))
     names = records[0].class_names
@@ -39,8 +43,11 @@ def most_confused(records: Sequence[RunRecord], count: int) -> list[tuple[str, s
 
 
 class ConfusionChange(NamedTuple):
-    """How confusion differs between two models: `mean` (K, K), fractions of the true class's images, over `n` seeds;
-    `unsure` (K, K) bool, where the unadjusted 95% t-interval over seeds covers 0 or is undefined."""
+    """How the confusion matrices of two models differ, over `n` seeds.
+
+    `mean` (K, K) holds the mean differences, as fractions of the true class's images. `unsure` (K, K) is true where the
+    unadjusted 95% t-interval over seeds covers 0 or is undefined.
+    """
 
     mean: np.ndarray
     unsure: np.ndarray
@@ -48,9 +55,10 @@ class ConfusionChange(NamedTuple):
 
 
 def confusion_change(a_records: Sequence[RunRecord], b_records: Sequence[RunRecord]) -> ConfusionChange:
-    """Shares of rows, b minus a, over the seeds that both have; below 3 seeds nothing is `unsure`.
+    """The change of the shares of rows, b minus a, over the seeds that both have.
 
-    Raises ValueError if the two share no seed.
+    With fewer than 3 seeds there are no intervals, and no cell is marked `unsure`. Raises ValueError if the two have no
+    seed in common.
     """
     pairs = paired(a_records, b_records)
     if not pairs:

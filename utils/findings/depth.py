@@ -1,4 +1,4 @@
-"""What gradients say of depth: vanishing, exploding or neither. Never loads torch."""
+"""Whether gradients vanish or explode over the depth of a network. Never loads torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,17 @@ from utils.records.flow import on_main_path
 from utils.records.record import RunRecord
 from utils.stats.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_interval
 
-VANISHING, EXPLODING = 1e-3, 1e3  # of the first layer's norm over the last's
+VANISHING, EXPLODING = 1e-3, 1e3  # limits of the ratio: norm of the first layer over norm of the last
 
 
 @dataclass(frozen=True)
 class DepthVerdict:
-    """What happens to gradients on their way to the input: "vanishing", "exploding", "neither", "not decided", "too few
-    seeds" or "undefined"; and over the `n` seeds with gradient flow the geometric mean of the ratio of norms, first
-    weight of the main path over last, with its 95% interval."""
+    """What happens to gradients on their way back to the input.
+
+    `word` is "vanishing", "exploding", "neither", "not decided", "too few seeds" or "undefined". `ratio` is the norm of
+    the first weight on the main path over that of the last: the geometric mean over the `n` seeds with gradient flow,
+    with its 95% interval.
+    """
 
     word: str
     ratio: Interval
@@ -25,15 +28,15 @@ class DepthVerdict:
 
 
 def has_flow(record: RunRecord) -> bool:
-    """Whether the record holds gradient flow: those of older versions don't."""
+    """Whether the record holds gradient flow. Records of older versions don't."""
     return "flow_norms" in record.arrays
 
 
 def slope_over_depth(norms: ArrayLike) -> float:
-    """Least-squares slope of log norm over depth from `norms` (L,), those of the main path's weights from the input.
+    """The least-squares slope of log norm over depth.
 
-    The unit is one weight: exp(slope) is the factor from a weight to the next. NaN for fewer than two weights, or if a
-    norm isn't positive and finite.
+    `norms` (L,) are those of the main path's weights, counted from the input. exp(slope) is the factor from one weight
+    to the next. NaN for fewer than two weights, or if a norm is not positive and finite.
     """
     norms = np.asarray(norms, dtype=float)
     if len(norms) < 2 or not (np.isfinite(norms) & (norms > 0)).all():
@@ -42,12 +45,18 @@ def slope_over_depth(norms: ArrayLike) -> float:
 
 
 def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
-    """Do a model's gradients vanish or explode over depth in the first epoch? `records` are its seeds.
+    """Whether a model's gradients vanish or explode over depth in the first epoch. `records` are its seeds.
 
-    Vanishing: both the 95% t-interval of the log ratio first/last norm lies below 1e-3 and that of the slope of log
-    norm over depth lies above 0; exploding: above 1e3 and below 0; neither: an interval contradicts each of them; not
-    decided otherwise. Norms that fall while training converges change nothing. A gradient that is exactly zero, or
-    seeds that don't differ at all, leave the verdict undefined.
+    It uses two 95% t-intervals over seeds: R of the ratio of norms, first weight over last (computed on logarithms),
+    and S of the slope of log norm over depth.
+
+    - vanishing: R lies below 1e-3 and S above 0, so the norms shrink towards the input;
+    - exploding: R lies above 1e3 and S below 0;
+    - neither: the intervals contradict both;
+    - not decided: everything else.
+
+    Only the first epoch counts, since norms also fall when training converges. A gradient of exactly zero, or seeds
+    that do not differ at all, make the verdict undefined.
     """
     records = [record for record in records if has_flow(record)]
     ratio = ratio_interval([record.arrays["flow_first_epoch_ratio"] for record in records], np.ones(len(records)))
@@ -68,12 +77,15 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
 
 
 def last_epoch_ratio(records: Sequence[RunRecord]) -> Interval:
-    """Geometric mean over seeds of the first weight's norm over the last's on the main path, each its median over the
-    last epoch's steps, with the 95% interval. NaN where a gradient is exactly zero."""
+    """The norm of the first weight on the main path over that of the last, in the last epoch.
+
+    Norms are medians over the epoch's steps. Geometric mean over seeds with its 95% interval; NaN if a gradient is
+    exactly zero.
+    """
     norms = [_main_path_norms(record, -1) for record in records if has_flow(record)]
     return ratio_interval([of_seed[0] for of_seed in norms], [of_seed[-1] for of_seed in norms])
 
 
 def _main_path_norms(record: RunRecord, epoch: int) -> np.ndarray:
-    """The norms of the main path's weights in an epoch, counted from 0, each the median over its steps; (L,)."""
+    """The norms (L,) of the main path's weights in epoch `epoch`, counted from 0: medians over the epoch's steps."""
     return record.arrays["flow_epoch_norms"][epoch, on_main_path(record.arrays["flow_weight_names"])]

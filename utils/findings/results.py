@@ -1,4 +1,4 @@
-"""All that is known of a task from its folder of records, read once. Never loads torch."""
+"""Everything known of a task from its folder of records, which is read once. Never loads torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,12 @@ from utils.records.timing import TimingRecord, read_timing
 
 @dataclass(frozen=True)
 class Results:
-    """What a task's records hold: all that pictures and pages are made from.
+    """What a task's records hold. Pictures and pages are made from this alone.
 
-    `runs` are the finished runs of the task's own experiments; `ablation` those of the two variants and of the
-    ablation, if there are any of the ablation; `diverged` the seeds with which models diverged; `left_out` has a line
-    for each record that doesn't count, saying why.
+    `runs` are the finished runs of the task's own experiments. `ablation` are the runs of the ablation and of the two
+    variants that it belongs to; empty if the ablation has no run. `diverged` is {model: the seeds with which it
+    diverged}. `left_out` has a line for each record that does not count, with the reason. `timing` is the timing pass
+    over the models of `runs`, if there is one.
     """
 
     task: Task
@@ -31,17 +32,17 @@ class Results:
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
-        """On the planned contrasts, by test accuracy with the final weights."""
+        """The verdicts on the planned contrasts, by test accuracy with the final weights."""
         return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin)
 
     @cached_property
     def stability_verdicts(self) -> list[Verdict]:
-        """On the planned contrasts, by the roughness of validation loss."""
+        """The verdicts on the planned contrasts, by the roughness of validation loss."""
         return stability_verdicts(self.runs, self.task.contrasts)
 
     @property
     def confused_pair(self) -> tuple[str, str] | None:
-        """The two variants whose confusions are compared, second minus first; None unless both ran with a seed."""
+        """The two variants whose confusions are compared, second minus first; None if no seed ran with both."""
         pair = variants(self.task.contrasts)
         return pair if pair and share_a_seed(self.runs, *pair) else None
 

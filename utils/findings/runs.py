@@ -1,4 +1,4 @@
-"""What a model's runs say by themselves: accuracies, plateaus, onsets. Never loads torch."""
+"""Findings on the runs of a single model: accuracies, plateaus, onsets of overfitting. Never loads torch."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,24 @@ from utils.stats.intervals import Interval, mean_interval
 
 
 def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray:
-    """Test accuracy of each seed, shape (n,), from the integer counts; `weights` is "best_" for those of `best_epoch`
-    instead of the final ones."""
+    """The test accuracy of each seed, shape (n,), from the integer counts.
+
+    `weights` is "" for the final weights, or "best_" for those of `best_epoch`.
+    """
     return np.array([getattr(record, f"{weights}test_correct") / record.test_total for record in records])
 
 
 def plateau_epochs(records: Sequence[RunRecord]) -> list[int]:
-    """The epochs from which validation accuracy stagnates, of those runs in which it does."""
+    """The first epochs of the plateaus of validation accuracy, one for each run that has a plateau."""
     plateaus = [accuracy_plateau(record.curve("val_accuracy")) for record in records]
     return [epoch for epoch in plateaus if epoch is not None]
 
 
 def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
-    """The epochs from which those of the runs overfit that do."""
+    """The epochs from which runs overfit, one for each run that does."""
     return [record.onset.epoch for record in records if record.onset.epoch is not None]
 
 
 def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:
-    """Mean test accuracy and its interval, fractions; `weights` as in `accuracies_of`."""
+    """The mean test accuracy over seeds with its interval, as fractions; `weights` as in `accuracies_of`."""
     return mean_interval(accuracies_of(records, weights))

@@ -1,4 +1,4 @@
-"""Findings in words. Never loads torch."""
+"""Findings in words: a sentence for each verdict. Never loads torch."""
 
 from collections.abc import Callable, Sequence
 from statistics import median_low
@@ -16,7 +16,7 @@ from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
 from utils.stats.paired import detectable_difference, mcnemar, over_images
 from utils.words import epochs_in_words, p_in_words, plural, points, points_with_bounds, share_of_time, three_digits
 
-# The sentences of each verdict by its word; what they are filled with stands in the function below them.
+# {word of a verdict: its sentence}. The functions below fill in the names and numbers.
 ACCURACY = {
     "better": "{higher} is better than {lower} by {lead} points (interval {lead_low} to {lead_high}; {tested})"
     "{caveat}{small}",
@@ -44,11 +44,11 @@ TRAINING_TIME = {
 
 
 def accuracy_sentence(verdict: Verdict) -> str:
-    """The verdict with its numbers, in points of test accuracy."""
+    """The verdict with its numbers, in percentage points of test accuracy."""
     difference, lead, ninety = verdict.comparison.difference, verdict.lead, verdict.comparison.interval90
     margin = points(verdict.margin)
     small = f"; the 90% interval lies within the margin of {margin} points, so the difference is small"
-    digits = 3 if 0 < lead.low < 5e-5 else 2  # else a bound above 0 would be printed as 0.00
+    digits = 3 if 0 < lead.low < 5e-5 else 2  # with two digits, a bound just above 0 would be printed as 0.00
     return ACCURACY[verdict.word].format(
         **_names_and_seeds(verdict),
         message=f"{verdict.b} minus {verdict.a}: {points(difference.estimate)} points",
@@ -67,9 +67,10 @@ def accuracy_sentence(verdict: Verdict) -> str:
 
 
 def stability_sentence(verdict: Verdict) -> str:
-    """The verdict on roughness, as a ratio; "better" is "more steadily" here."""
+    """The verdict on roughness, as a ratio. "Better" here means "trains more steadily"."""
+    # Roughness is a logarithm, so the exponential of a difference is a ratio.
     difference, lead = verdict.comparison.difference, verdict.lead
-    # The verdict's higher model is the rougher one, so its lead is printed the other way round.
+    # `higher` is the rougher model, but the sentence is about the steadier one: so the lead is inverted.
     ratio, low, high = (three_digits(np.exp(x)) for x in (difference.estimate, difference.low, difference.high))
     lead, lead_low, lead_high = (three_digits(np.exp(-x)) for x in (lead.estimate, lead.high, lead.low))
     return STABILITY[verdict.word].format(
@@ -85,7 +86,7 @@ def stability_sentence(verdict: Verdict) -> str:
 
 
 def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
-    """What the sentences of all measures share."""
+    """The names and numbers that the sentences of all measures use."""
     n = len(verdict.seeds)
     return {
         "a": verdict.a,
@@ -101,7 +102,7 @@ def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
 
 
 def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
-    """Of an undecided verdict, what its seeds would detect, if they are enough to say; `in_words` names that."""
+    """For "not distinguished": which difference the seeds would detect, if there are enough seeds to say; else ""."""
     n = len(verdict.seeds)
     if verdict.word != "not distinguished" or n < SEEDS_FOR_POWER:
         return ""
@@ -110,7 +111,7 @@ def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
-    """Which of two models trains an epoch faster: only where the interval over enough rounds lies beyond 2%."""
+    """Which of two models trains an epoch faster: "faster" only if the interval over enough rounds lies beyond 2%."""
     times = {name: timing.models[name]["train_epoch_seconds"] for name in (a, b)}
     ratio = ratio_interval(times[a], times[b])
     if ratio.estimate > 1:
@@ -124,7 +125,10 @@ def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
 
 
 def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
-    """What the test images say of the seeds that both models have: new images, and for one seed the two checkpoints."""
+    """Whether the difference would hold on new test images, for the seeds that both models have.
+
+    With one common seed, it adds McNemar's test of these two trained networks.
+    """
     pairs = paired(runs[contrast.a], runs[contrast.b])
     correct_a, correct_b = (np.array([_correct(record) for record in records]) for records in zip(*pairs, strict=True))
     interval = over_images(correct_a, correct_b)
@@ -136,9 +140,9 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
 
 
 def overfitting_sentence(records: Sequence[RunRecord]) -> str:
-    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of 3 seeds or more do.
+    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of at least 3 seeds do.
 
-    Of seeds that aren't decided it gives the rises that noise may hide.
+    For seeds that are not decided, it adds the rises that noise could explain.
     """
     hidden = [record.onset for record in records if np.isfinite(record.onset.rise)]
     if not hidden:
@@ -152,7 +156,7 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 
 
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
-    """The sentence on overfitting without the rises that noise may hide."""
+    """The sentence on overfitting without the rises that noise could explain."""
     epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
     undecided = [record.onset.reason for record in records if not record.onset.decided]
     left = f"; not decided in {len(undecided)}" if undecided else ""
@@ -170,7 +174,7 @@ def overfitting_in_short(records: Sequence[RunRecord]) -> str:
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:
-    """What happens to a model's gradients over depth, with the ratio of norms behind it."""
+    """What happens to a model's gradients over depth, with the ratio of norms that decided it."""
     ratio, n = verdict.ratio, plural(verdict.n, "seed")
     if np.isnan(ratio.estimate):
         return f"{verdict.word} ({n})"
@@ -180,11 +184,12 @@ def depth_sentence(verdict: DepthVerdict) -> str:
 
 
 def _correct(record: RunRecord) -> np.ndarray:
+    """Which test images the final weights classify correctly, (N,) bool."""
     return record.arrays["test_predictions"] == record.arrays["test_labels"]
 
 
 def timed_on(timing: TimingRecord) -> str:
-    """Device, threads, precision and PyTorch of a timing pass."""
+    """Device, threads, precision and PyTorch version of a timing pass."""
     on = timing.environment
     threads = f", {plural(on['threads'], 'thread')}" if on["device"] == "cpu" else ""
     return f"{on['device_name'] or on['device']}{threads}, {on['precision']}, PyTorch {on['torch']}"

@@ -1,4 +1,4 @@
-"""What the numbers support, in a closed vocabulary: verdicts on a task's planned contrasts. Never loads torch."""
+"""Verdicts on a task's planned contrasts, in a fixed list of words. Never loads torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +13,18 @@ from utils.stats.paired import FAMILY_ERROR_RATE, Comparison, equivalent, holm, 
 from utils.words import p_in_words, plural
 
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
-SEEDS_FOR_POWER = 5  # from here on the spread is known well enough to say what would have been found
-FASTER = 0.02  # a ratio of times counts only beyond 2%
-FEWEST_ROUNDS = 3  # of a timing pass, for its times to mean something
+SEEDS_FOR_POWER = 5  # with fewer, the sd is too uncertain to say which difference would have been detected
+FASTER = 0.02  # a ratio of times counts only if it lies more than 2% from 1
+FEWEST_ROUNDS = 3  # a timing pass with fewer rounds gives no verdict
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One of WORDS on a contrast, with the numbers behind it: `b` minus `a`, paired by seed.
 
-    `differences` has one value a seed; `p` is adjusted by Holm over the family of `m` declared contrasts, None where
-    undefined or from too few seeds. `margin` is that of equivalence; `within` says whether the 90% interval lies inside
-    it.
+    `differences` has one value for each of `seeds`. `p` is adjusted by Holm's method over the family of `m` declared
+    contrasts; None if it is undefined or there are too few seeds. `margin` is the margin of equivalence, and `within`
+    says whether the 90% interval lies inside it.
     """
 
     word: str
@@ -40,7 +40,7 @@ class Verdict:
 
     @property
     def in_short(self) -> str:
-        """The word, with the better one's name, and on a line of its own that the interval alone wouldn't say so."""
+        """The word, with the better model's name; and a second line if the interval alone would not say so."""
         if self.word != "better":
             return self.word
         return f"{self.higher} better" + ("\nby the adjusted p" if self.caveat else "")
@@ -56,18 +56,21 @@ class Verdict:
 
     @property
     def lead(self) -> Interval:
-        """By how much `higher` is above `lower`, at the level of the planned differences."""
+        """`higher` minus `lower`, with the interval of `comparison.difference`."""
         d = self.comparison.difference
         return d if self.higher == self.b else replace(d, estimate=-d.estimate, low=-d.high, high=-d.low)
 
     @property
     def tested(self) -> str:
-        """How many seeds and which p decided."""
+        """The number of seeds and the p-value that decided."""
         return f"{plural(len(self.seeds), 'seed')}; Holm-adjusted {p_in_words(self.p)}"
 
     @property
     def caveat(self) -> str:
-        """Where Holm's test says "better", though the interval, which is wider than its later steps, covers 0."""
+        """A remark for the case that Holm's test says "better" but the interval covers 0; otherwise "".
+
+        That can happen since the interval has the level 1 - 0.05/m, while Holm's later steps use a less strict level.
+        """
         return ": the interval includes equality, but the adjusted p decides" if self.lead.low <= 0 else ""
 
 
@@ -78,10 +81,11 @@ def judge(
     total: int = 1,
     margin: float = 0.0,
 ) -> list[Verdict]:
-    """A verdict on each contrast whose two models have a finished run of the same seed.
+    """A verdict on each contrast whose two models have a finished run with a common seed.
 
-    `measure(record) / total` is compared: an integer count of `total`, or any number with a total of 1. Undefined
-    numbers, such as a roughness of too few epochs, leave their pair out. The family is all `contrasts`, whatever ran.
+    It compares `measure(record) / total`: an integer count out of `total`, or any number with a total of 1. A pair with
+    an undefined number, such as the roughness of too few epochs, is left out. The family for Holm's method is all
+    `contrasts`, even if some did not run: otherwise running fewer models would make verdicts easier.
     """
     m, pairs = len(contrasts), []
     for contrast in contrasts:
@@ -110,6 +114,7 @@ def judge(
 
 
 def _word(n: int, comparison: Comparison, p: float | None, within: bool) -> str:
+    """The verdict's word. "Better" comes before "equivalent": a difference can be both proven and small."""
     if n < FEWEST_SEEDS:
         return "too few seeds"
     if p is None:
@@ -120,11 +125,11 @@ def _word(n: int, comparison: Comparison, p: float | None, within: bool) -> str:
 
 
 def accuracy_verdicts(runs: Runs, contrasts: Sequence[Contrast], margin: float) -> list[Verdict]:
-    """On test accuracy with the final weights, from integer counts."""
+    """The verdicts on test accuracy with the final weights, from integer counts."""
     total = next((records[0].test_total for records in runs.values()), 1)
     return judge(runs, contrasts, lambda record: record.test_correct, total, margin)
 
 
 def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdict]:
-    """On the roughness of validation loss."""
+    """The verdicts on the roughness of validation loss."""
     return judge(runs, contrasts, lambda record: roughness(record.curve("val_loss")))

@@ -1,4 +1,4 @@
-"""A folder of records: what in it counts for a task, what a new record changes, what is dropped. Never loads torch."""
+"""A folder of records: which of them count for a task; adding and dropping records. Never loads torch."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,16 @@ import numpy as np
 
 from utils.records.record import RecordError, RunRecord, read_record, write_record
 
-CLOSE = 1e-3  # the largest difference of a loss or an accuracy between two runs that is put down to rounding
+CLOSE = 1e-3  # two runs whose losses and accuracies differ by no more than this are said to agree up to rounding
 
 
 class Records(NamedTuple):
-    """What a folder of records holds for a task: `runs`, {model: its finished records by seed}, in the declared order,
-    models without a record left out; `diverged`, {model: the seeds with which it diverged}; and a line for each record
-    that is not among `runs`, saying why."""
+    """What a folder of records holds for a task.
+
+    `runs` is {model: its finished records in the order of seeds}, in the declared order of the models; models without
+    such a record are left out. `diverged` is {model: the seeds with which it diverged}. `left_out` has a line for each
+    record that does not count, with the reason.
+    """
 
     runs: dict[str, list[RunRecord]]
     diverged: dict[str, list[int]]
@@ -24,9 +27,10 @@ class Records(NamedTuple):
 
 
 def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
-    """All records in `folder`, sorted into what counts for `task` and what doesn't.
+    """Read all records in `folder` and sort them into those that count for `task` and those that don't.
 
-    `declared` maps each model's name to its config hash.
+    `declared` maps each model's name to its config hash. A record that can't be read is left out, with the reason; it
+    raises no error.
     """
     runs: dict[str, list[RunRecord]] = {name: [] for name in declared}
     diverged: dict[str, list[int]] = {}
@@ -55,12 +59,17 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
 
 
 def _by_model_and_seed(path: Path) -> tuple[str, int]:
+    # Seeds as numbers: as text, seed10 would come before seed2.
     match = re.fullmatch(r"(.*)-seed(\d+)", path.stem)
     return (match[1], int(match[2])) if match else (path.stem, -1)
 
 
 def publish(folder: Path, record: RunRecord) -> str:
-    """Put `record` into a folder of records and say what that changed. A finished record is only replaced by one."""
+    """Put `record` into a folder of records and return a line that says what changed. Raises OSError.
+
+    A finished record is replaced only by another finished record. A file that can't be read counts as finished, since
+    it may hold a result.
+    """
     path = folder / f"{record.stem}.json"
     try:
         old = read_record(path)
@@ -68,6 +77,7 @@ def publish(folder: Path, record: RunRecord) -> str:
         old = None
     if record.status != "finished" and path.exists() and (old is None or old.status == "finished"):
         return f"{record.stem} {record.status}; the older record stays"
+    # == leaves the arrays out (`RunRecord.arrays`), so they are compared one by one.
     if old == record and all(np.array_equal(old.arrays[name], array) for name, array in record.arrays.items()):
         return f"{record.stem} is there already"
     write_record(folder, record)
@@ -80,9 +90,9 @@ def publish(folder: Path, record: RunRecord) -> str:
 
 
 def reproduction(old: RunRecord, new: RunRecord) -> str:
-    """Whether a finished run repeats the history and the test predictions of an older one, in words.
+    """Whether a finished run reproduces the history and the test predictions of an older one, in words.
 
-    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE.
+    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE. Times are not compared.
     """
     if old.config_hash != new.config_hash:
         return "by another recipe"
@@ -98,7 +108,10 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
 
 
 def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:
-    """Delete the timing pass and all records but those of `keep`, of which the failed ones replace older ones now."""
+    """Delete the timing pass and all records except those of `keep`.
+
+    Those of `keep` that did not finish are written again: next to an older finished record they could not be kept.
+    """
     finished = {record.stem for record in keep if record.status == "finished"}
     for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
         if path.stem not in finished:

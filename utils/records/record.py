@@ -1,7 +1,7 @@
-"""Records of finished runs, as strict JSON beside an .npz of arrays. Never loads torch.
+"""The record of a run: strict JSON, and an .npz file with its arrays. Never loads torch.
 
-A folder of records holds one pair `<model>-seed<k>.json` and `.npz` for each cell; the JSON is written last and
-names the SHA-256 of its arrays, so that a pair is either whole or not there.
+A folder of records holds one pair `<model>-seed<k>.json` and `.npz` for each cell. The JSON is written last and
+contains the SHA-256 of the .npz. So a pair counts only if both files are complete and belong together.
 """
 
 import dataclasses
@@ -20,28 +20,33 @@ from sklearn.metrics import confusion_matrix
 from utils.files import sha256, write_together
 from utils.stats.curves import Onset, overfitting_onset
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of the JSON's fields: a record of another version is not read
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
 STATUSES = ("finished", "diverged", "failed")
 
 
 class RecordError(ValueError):
-    """A file that is no record of ours, or not a whole one; the message names the file and the fault."""
+    """A file is not a record of this suite, or is damaged or incomplete; the message names the file and the fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One cell's outcome, in plain values. Accuracies are fractions, times seconds, losses means over examples.
+    """The outcome of one cell, in plain values. Accuracies are fractions, times seconds, losses means over examples.
 
-    `history` has one dict an epoch: train_loss, train_accuracy, fit_loss, fit_accuracy, val_loss, val_accuracy,
-    train_seconds, eval_seconds. `test_` fields come from the final weights, `best_test_` from those of the epoch
-    `best_epoch` (counted from 1), which had the lowest validation loss; `per_class` has precision, recall and f1 of
-    the final weights, each a list over classes. All are None unless the run finished.
+    `status` is one of STATUSES; if it isn't "finished", `message` says why. `history` has one dict an epoch:
+    train_loss, train_accuracy, fit_loss, fit_accuracy, val_loss, val_accuracy, train_seconds, eval_seconds. train_ is
+    measured while training (dropout on), fit_ in evaluation mode on a fixed part of the training images.
 
-    `arrays` (kept in the .npz): test_labels, test_predictions, best_test_predictions, uint8 of shape (N,);
-    mistake_indices (M,) int64 of the M <= 16 most confident wrong test images, most confident first,
-    mistake_images (M, C, H, W) uint8 and mistake_confidences (M,) float32, the probability of the wrong class; and
-    the flow_ arrays of utils.records.flow.thin.
+    `test_` fields come from the final weights, `best_test_` fields from the weights of epoch `best_epoch` (counted from
+    1), which had the lowest validation loss. `per_class` has precision, recall and f1 with the final weights, each a
+    list over classes. All of these are None unless the run finished.
+
+    `arrays` is kept in the .npz:
+
+    - test_labels, test_predictions, best_test_predictions: uint8 of shape (N,);
+    - mistake_indices (M,) int64, the M <= 16 wrong test images with the highest confidence, highest first;
+      mistake_images (M, C, H, W) uint8; mistake_confidences (M,) float32, the probability of the wrong class;
+    - the flow_ arrays of `utils.records.flow.thin`.
     """
 
     task: str
@@ -74,12 +79,12 @@ class RunRecord:
 
     @property
     def data_name(self) -> str:
-        """The data set as its authors write it."""
+        """The name of the data set as its authors write it."""
         return DATA_NAMES.get(self.dataset, self.dataset)
 
     @property
     def kind(self) -> str:
-        """Device kind and precision, such as cpu-bf16: records of different kinds are never pooled."""
+        """Device and precision, for example "cpu-bf16". Records of different kinds are never pooled."""
         return f"{self.environment['device']}-{self.environment['precision']}"
 
     @property
@@ -87,37 +92,37 @@ class RunRecord:
         return f"{self.model}-seed{self.seed}"
 
     def curve(self, metric: str) -> np.ndarray:
-        """`metric` over the epochs, shape (epochs,); a value that wasn't finite is NaN."""
+        """`metric` over the epochs, shape (epochs,); a value that was not finite is NaN (null in the JSON)."""
         return np.array([epoch[metric] for epoch in self.history], dtype=float)
 
     @property
     def counts_by_class(self) -> np.ndarray:
-        """Test images by true (rows) and predicted class (columns), shape (K, K), of the final weights."""
+        """The confusion matrix (K, K) of the final weights: test images by true class (row) and predicted (column)."""
         classes = np.arange(len(self.class_names))
         return confusion_matrix(self.arrays["test_labels"], self.arrays["test_predictions"], labels=classes)
 
     @cached_property
     def onset(self) -> Onset:
-        """From which epoch the run overfits, if it does."""
+        """From which epoch the run overfits, if it does. Cached, since many sentences and pictures ask for it."""
         return overfitting_onset(self.curve("val_loss"), self.curve("fit_loss"))
 
 
-Runs = Mapping[str, Sequence[RunRecord]]  # each model's finished records, in the order of display
+Runs = Mapping[str, Sequence[RunRecord]]  # {model: its finished records}, in the order in which models are shown
 
 
 def paired(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> list[tuple[RunRecord, RunRecord]]:
-    """A run of each for every seed that both have, in the order of seeds."""
+    """The pairs (run of `a`, run of `b`) with the same seed, in the order of seeds; seeds of only one are left out."""
     of_a, of_b = ({record.seed: record for record in records} for records in (a, b))
     return [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]
 
 
 def share_a_seed(runs: Runs, a: str, b: str) -> bool:
-    """Whether both models have a run of the same seed, so that they can be compared."""
+    """Whether models `a` and `b` have runs with a common seed, so that they can be compared."""
     return bool(paired(runs.get(a, ()), runs.get(b, ())))
 
 
 def to_json(values) -> bytes:
-    """Strict JSON: a number that isn't finite becomes null, since NaN is no JSON."""
+    """`values` as strict JSON. NaN and infinity become null, since JSON has no such numbers."""
 
     def plain(value):
         if isinstance(value, Mapping):
@@ -132,9 +137,9 @@ def to_json(values) -> bytes:
 
 
 def write_record(folder: Path, record: RunRecord, files: Mapping[Path, bytes] = MappingProxyType({})) -> Path:
-    """Write the pair of files into `folder`, after `files` of the same folder, the JSON last; returns the JSON's path.
+    """Write a record into `folder`, together with `files` ({path: bytes}) of the same folder; returns the JSON's path.
 
-    All of them or none. Raises OSError.
+    All files are written or none. The JSON comes last: once it is there, all others are complete. Raises OSError.
     """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **record.arrays)
@@ -146,7 +151,10 @@ def write_record(folder: Path, record: RunRecord, files: Mapping[Path, bytes] = 
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read the pair of files whose JSON is `path`. Raises RecordError, naming the fault; runs no code it reads."""
+    """Read the record whose JSON is `path`, and its .npz. Raises RecordError, which names the fault.
+
+    Never runs code from a file: JSON holds none, and NumPy by default refuses to load pickled objects.
+    """
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict) or "schema_version" not in values:
@@ -164,7 +172,7 @@ def read_record(path: Path) -> RunRecord:
         _check_contents(record)
     except RecordError:
         raise
-    except Exception as error:  # a garbled zip or JSON can raise nearly anything
+    except Exception as error:  # a damaged zip or JSON file can raise almost any exception
         raise RecordError(f"{path.name}: not a whole record ({type(error).__name__}: {error})") from error
     if record.status not in STATUSES or record.stem != path.stem:
         raise RecordError(f"{path.name}: its model, seed or status don't fit its name")
@@ -172,7 +180,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _check_contents(record: RunRecord) -> None:
-    """Raise KeyError or ValueError if a record lacks what reports and pictures take for granted."""
+    """Raise KeyError or ValueError if a record lacks something that reports and pictures rely on."""
     for name in ("device", "device_name", "precision", "threads", "torch"):
         record.environment[name]
     if record.status == "finished":
@@ -184,6 +192,7 @@ def _check_contents(record: RunRecord) -> None:
         shapes = {record.arrays[name].shape for name in ("test_labels", "test_predictions")}
         if shapes != {(record.test_total,)}:
             raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")
+        # Counts and predictions are stored apart, and pages print one and draw the other: they must agree.
         for best in ("", "best_"):
             counted = int((record.arrays["test_labels"] == record.arrays[f"{best}test_predictions"]).sum())
             message = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")

@@ -17,11 +17,13 @@ MEASURES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TimingRecord:
-    """A timing pass. `models` maps each model to its measures, one value a round, in seconds:
+    """A timing pass. `models` maps each model to its measures, {measure: seconds, one value a round}:
 
-    train_step_seconds (median of a round's steps), train_epoch_seconds (that times the steps of an epoch),
-    inference_batch_seconds (one training-size batch), latency_seconds and latency_p95_seconds (one image: median
-    and 95th percentile of a round), throughput_batch_seconds (a batch of `throughput_batch_size` images).
+    - train_step_seconds: the median of a round's steps;
+    - train_epoch_seconds: that times the number of steps of an epoch;
+    - inference_batch_seconds: one batch of `batch_size` images, the size used in training;
+    - latency_seconds and latency_p95_seconds: one image, median and 95th percentile of a round;
+    - throughput_batch_seconds: one batch of `throughput_batch_size` images.
     """
 
     environment: dict
@@ -32,20 +34,22 @@ class TimingRecord:
 
     @property
     def reference(self) -> str:
-        """The model that the others' times are set against: the first."""
+        """The model with which the times of the others are compared: the first."""
         return next(iter(self.models))
 
     @property
     def rounds(self) -> int:
+        """The number of rounds, in each of which every model was timed."""
         return len(self.models[self.reference]["train_step_seconds"])
 
 
 def write_timing(folder: Path, timing: TimingRecord) -> None:
+    """Write the timing pass into `folder`, in place of an older one. Raises OSError."""
     write_atomically(folder / "timing.json", to_json(dataclasses.asdict(timing)))
 
 
 def read_timing(folder: Path, models: Sequence[str]) -> TimingRecord | None:
-    """The folder's timing pass; None where there is none of this schema, or it lacks one of `models`."""
+    """The timing pass in `folder`; None if it is missing, damaged, of another schema, or lacks one of `models`."""
     try:
         timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
         whole = timing.schema_version == SCHEMA_VERSION and all(

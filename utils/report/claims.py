@@ -1,7 +1,7 @@
-"""The original report's claims, re-examined: each by a rule, with the numbers that decide it. Never loads torch.
+"""The claims of the original report, re-examined: each by a rule, with the numbers that decide it. Never loads torch.
 
-A rule is a function of the results and of the arguments that docs/original_report.json names for the claim; it returns
-a finding for each statement that the claim makes.
+A rule is a function. Its arguments are the results and what docs/original_report.json gives for the claim. It returns a
+finding for each statement of the claim.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,12 @@ from utils.stats.curves import LAST_EPOCHS
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval, ratio_interval
 from utils.words import lost_runs_in_words, plateau_in_words, plural, ratio_in_words, share_of_time, with_bounds
 
-CAT, DOG, FROG = 3, 5, 6  # CIFAR-10's classes
+CAT, DOG, FROG = 3, 5, 6  # indices of CIFAR-10's classes
 Pairs = Sequence[Sequence[str]]
 
 
 class Finding(NamedTuple):
-    """Whether a statement holds (None: not decided), and the numbers in words."""
+    """Whether a statement holds (None if that is not decided), and its numbers in words."""
 
     holds: bool | None
     numbers: str
@@ -40,18 +40,18 @@ def outcome(findings: Sequence[Finding]) -> str:
 
 
 def open_if_diverged(finding: Finding, results: Results, *models: str) -> Finding:
-    """The finding, left open if a run of one of `models` has diverged: that run might have decided otherwise."""
+    """The finding, but not decided if a run of one of `models` diverged: that run could have changed it."""
     lost = lost_runs_in_words(results.diverged, *models)
     return Finding(None, f"{finding.numbers}{lost}, which leaves it open") if lost else finding
 
 
 def more_accurate(results: Results, pairs: Pairs) -> list[Finding]:
-    """Of each (first, second) the first has the higher test accuracy."""
+    """The claim: in each pair (first, second), the first has the higher test accuracy."""
     return _ordered(results, pairs, results.accuracy_verdicts, accuracy_sentence, lambda verdict: verdict.higher)
 
 
 def steadier(results: Results, pairs: Pairs) -> list[Finding]:
-    """Of each (first, second) the first has the lower roughness."""
+    """The claim: in each pair (first, second), the first has the lower roughness."""
     return _ordered(results, pairs, results.stability_verdicts, stability_sentence, lambda verdict: verdict.lower)
 
 
@@ -76,12 +76,12 @@ def _ordered(
 
 
 def trains_faster(results: Results, pairs: Pairs) -> list[Finding]:
-    """Of each (first, second) the first takes less time for an epoch, beyond 2%."""
+    """The claim: in each pair (first, second), the first needs less time for an epoch, by more than 2%."""
     return _quicker(results, pairs, "train_epoch_seconds", "an epoch")
 
 
 def infers_faster(results: Results, pairs: Pairs) -> list[Finding]:
-    """Of each (first, second) the first takes less time for a batch, beyond 2%."""
+    """The claim: in each pair (first, second), the first needs less time for a batch, by more than 2%."""
     return _quicker(results, pairs, "inference_batch_seconds", "a batch")
 
 
@@ -98,7 +98,7 @@ def _quicker(results: Results, pairs: Pairs, measure: str, what: str) -> list[Fi
 
 
 def overfits(results: Results, epochs: Mapping[str, int | None]) -> list[Finding]:
-    """Each model overfits from the given epoch, or not at all for None."""
+    """The claim: each model overfits from the given epoch, or not at all if that is None."""
 
     def find(records: Sequence[RunRecord]) -> tuple[list[int], bool, str]:
         undecided = any(not record.onset.decided for record in records)
@@ -108,7 +108,7 @@ def overfits(results: Results, epochs: Mapping[str, int | None]) -> list[Finding
 
 
 def stagnates(results: Results, epochs: Mapping[str, int]) -> list[Finding]:
-    """The validation accuracy of each model reaches its plateau in the given epoch."""
+    """The claim: the validation accuracy of each model reaches its plateau in the given epoch."""
 
     def find(records: Sequence[RunRecord]) -> tuple[list[int], bool, str]:
         plateaus = plateau_epochs(records)
@@ -123,9 +123,10 @@ def _from_epochs(
     epochs: Mapping[str, int | None],
     find: Callable[[Sequence[RunRecord]], tuple[list[int], bool, str]],
 ) -> list[Finding]:
-    """For each model something starts in the given epoch, or never for None.
+    """The claim: for each model something starts in the given epoch, or never if that is None.
 
-    `find` gives the epochs in those seeds that have one, whether others are undecided, and both in words.
+    `find(records)` returns the epochs of the seeds in which it starts, whether other seeds are undecided, and both in
+    words.
     """
     findings = []
     for model, claimed in epochs.items():
@@ -137,7 +138,10 @@ def _from_epochs(
 
 
 def _starts(found: Sequence[int], n: int, undecided: bool, claimed: int | None) -> bool | None:
-    """Whether something starts at the epoch `claimed`; `found` are the epochs of those of `n` seeds that have one."""
+    """Whether something starts at the epoch `claimed` (None: never).
+
+    `found` are the epochs of those of the `n` seeds in which it starts. True, False, or None if that is not decided.
+    """
     if n < FEWEST_SEEDS:
         return None
     if 2 * len(found) <= n:
@@ -146,14 +150,17 @@ def _starts(found: Sequence[int], n: int, undecided: bool, claimed: int | None) 
         return False
     if 2 * sum(abs(epoch - claimed) <= 1 for epoch in found) > n:
         return True
-    expected = prediction_interval(found)  # of one more run, which the original report's was
+    expected = prediction_interval(found)  # for one more run: the original report had a single run
     elsewhere = claimed < expected.low or claimed > expected.high
     return False if elsewhere and not undecided else None
 
 
 def cats_and_dogs(results: Results, models: tuple[str, str, str]) -> list[Finding]:
-    """Cat and dog are the plain net's most confused pair, the residual net confuses them less, and the regularised one
-    takes cats for frogs and dogs more often than for anything else; each by the seeds' own confusion matrices."""
+    """The claim has three statements, each judged by the confusion matrices of the seeds.
+
+    Cat and dog are the pair that the plain network confuses most; the residual network confuses them less; the
+    regularised one takes cats for frogs and dogs more often than for anything else.
+    """
     plain, residual, regularised = models
     return [
         open_if_diverged(_most_confused_pair(results, plain), results, plain),
@@ -188,19 +195,19 @@ def _taken_for_dogs_and_frogs(results: Results, model: str) -> Finding:
 
 
 def _unanimous(count: int, n: int) -> bool | None:
-    """True if all of at least three seeds say so, False if none does."""
+    """True if all of at least three seeds agree with the claim, False if none of them does, otherwise None."""
     return None if n < FEWEST_SEEDS or 0 < count < n else count == n
 
 
 def _confusions(record: RunRecord) -> np.ndarray:
-    """Counts of wrong predictions, true classes in rows."""
+    """The counts of wrong predictions (K, K): true classes in rows, predicted ones in columns, 0 on the diagonal."""
     counts = record.counts_by_class
     np.fill_diagonal(counts, 0)
     return counts
 
 
 def gradients_vanish(results: Results, model: str) -> list[Finding]:
-    """The model's gradients vanish over depth, in the first epoch and in the last."""
+    """The claim: the model's gradients vanish over depth, in the first epoch and in the last."""
     records = results.runs.get(model, ())
     verdict, last = depth_verdict(records), last_epoch_ratio(records)
     holds = None
@@ -214,7 +221,7 @@ def gradients_vanish(results: Results, model: str) -> list[Finding]:
 
 
 class Rule(NamedTuple):
-    """How a kind of claim is decided: the function, the same in words, and what an outcome holds for if not for all."""
+    """How a kind of claim is decided: a function, its description for the page, and what the outcome is limited to."""
 
     find: Callable[..., list[Finding]]
     in_words: str
@@ -252,8 +259,7 @@ RULES = {
 
 
 def examine(claim: Claim, results: Results) -> list[str]:
-    """A row of the table of claims: the claim, our verdict on it, the numbers, the rule. Raises KeyError for a rule
-    that there isn't."""
+    """A row of the table of claims: claim, our verdict, numbers, rule. Raises KeyError for an unknown rule."""
     rule = RULES[claim.rule]
     findings = rule.find(results, **claim.arguments)
     scope = claim.scope or rule.scope

@@ -1,4 +1,4 @@
-"""The original report that this suite re-examines: its figures and its claims. Never loads torch."""
+"""The original report that this suite re-examines: its numbers and its claims. Never loads torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,10 @@ ORIGINAL_REPORT = CHECKOUT / "docs" / "original_report.json"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim in the report's words, the rule of `utils.report.claims` that re-examines it, and that rule's arguments.
+    """A claim in the report's words.
 
-    `note` says what of the claim isn't judged; `scope`, what its outcome holds for.
+    `rule` is the name of the rule of `utils.report.claims` that judges it, and `arguments` are that rule's arguments.
+    `note` says which part of the claim is not judged, `scope` what the outcome is limited to.
     """
 
     text: str
@@ -25,23 +26,23 @@ class Claim:
 
 @dataclass(frozen=True)
 class Original:
-    """What the report has of one task, models by our names: `runs`, {model: its figures}, and `claims`."""
+    """What the report says about one task: `runs`, {model: its numbers}, and `claims`. Models have our names."""
 
     runs: Mapping[str, dict] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
 
     def overfitting(self, model: str) -> str:
-        """From which epoch the report says that the model overfits."""
+        """The epoch from which, by the report, the model overfits: "from epoch 9", or "none"."""
         epochs = next((claim.arguments["epochs"] for claim in self.claims if claim.rule == "overfits"), {})
         return f"from epoch {epochs[model]}" if epochs.get(model) else "none"
 
 
 def read_original(task: str) -> Original:
-    """The report on the task called `task`."""
+    """What the report says about the task named `task`, such as "task_1_1"."""
     report = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))
 
     def renamed(value):
-        """The same with each of the report's own names for models replaced by ours."""
+        """`value` with the report's names of models replaced by ours, at every level."""
         if isinstance(value, Mapping):
             return {renamed(key): renamed(item) for key, item in value.items()}
         if isinstance(value, list):
@@ -64,5 +65,5 @@ def read_original(task: str) -> Original:
 
 
 def _in_words(epochs: Mapping[str, int | None]) -> str:
-    """Such as "9 (CIFARCNN), not at all (CNN-Regularized)"."""
+    """For example "9 (CIFARCNN), not at all (CNN-Regularized)"."""
     return ", ".join(f"{'not at all' if epoch is None else epoch} ({model})" for model, epoch in epochs.items())

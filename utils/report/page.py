@@ -1,4 +1,4 @@
-"""Results in words: the sentences, and how they stand among tables and pictures. Never loads torch."""
+"""The results of a task as one page: sentences, tables and pictures in their order. Never loads torch."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ NOTHING_YET = "No finished run of the current recipes yet."
 
 
 def results_text(results: Results, original: Original) -> str:
-    """The results of a task in Markdown, ending in a newline; pictures are linked as lying beside the page."""
+    """The results of a task in Markdown, ending with a newline. Links expect the pictures in the page's own folder."""
     runs, timing = results.runs, results.timing
     if not runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
@@ -72,7 +72,7 @@ def results_text(results: Results, original: Original) -> str:
 
 
 def original_protocol_text(results: Results, original: Original) -> str:
-    """The results of a task by the original report's protocol, in Markdown: only beside that report's figures."""
+    """The results of a task by the original protocol, in Markdown: only a comparison with the original numbers."""
     if not results.runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
@@ -106,8 +106,8 @@ def _what_was_run(runs: Runs) -> str:
 
 
 def _machines(runs: Runs) -> str:
-    """Where the runs were trained: the machine of most of them first, of the others which runs those are."""
-    seeds_of = defaultdict(lambda: defaultdict(list))  # machine, model
+    """Where the runs were trained: first the machine of most runs, then the others, each with its runs."""
+    seeds_of = defaultdict(lambda: defaultdict(list))  # {machine: {model: seeds}}
     for model, records in runs.items():
         for record in records:
             seeds_of[_machine(record)][model].append(record.seed)
@@ -140,9 +140,9 @@ def _sentence_on_seeds(results: Results) -> str:
 
 
 def conclusions(results: Results) -> str:
-    """What a command ends with: each model's accuracy with its interval over seeds, and the sentences on training.
+    """What a command prints at its end: each model's accuracy with its interval over seeds, and the verdicts.
 
-    "" where no record counts, and by the original protocol, which judges nothing.
+    "" if no record counts, and for the original protocol, which gives no verdicts.
     """
     if not results.runs or results.task.protocol == "original":
         return ""
@@ -162,7 +162,7 @@ def conclusions(results: Results) -> str:
 
 
 def _verdicts(results: Results) -> dict[str, list[str]]:
-    """The planned contrasts judged, {title: sentences}: accuracy first, then steadiness and time."""
+    """The verdicts on the planned contrasts, {title: sentences}: first accuracy, then steadiness and time."""
     task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
     tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
@@ -204,7 +204,7 @@ def _training_time(timing: TimingRecord | None) -> str:
 
 
 def _contrasts(results: Results) -> str:
-    """The verdicts with their picture, what the test images say, and in what the contrasted experiments differ."""
+    """The verdicts with their picture, the intervals over test images, and what the experiments differ in."""
     task, runs = results.task, results.runs
     compared = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
     parts = _verdicts(results)
@@ -296,7 +296,7 @@ def _model_details(model: str, records: Sequence[RunRecord]) -> str:
 
 
 def _weights(record: RunRecord) -> str:
-    """The lines that load what the run trained."""
+    """The lines of code that load the weights of a run."""
     name = record.model_options["class"]
     arguments = [str(record.image_shape), str(len(record.class_names))]
     arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]

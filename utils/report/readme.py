@@ -1,4 +1,4 @@
-"""The README's generated blocks: text between markers, replaced under a lock. Never loads torch."""
+"""The generated parts of the README: the text between two markers is replaced under a lock. Never loads torch."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,19 @@ from utils.files import remove_leftovers, write_atomically
 
 
 def block_of(readme: str, name: str) -> str | None:
-    """The text between a README's markers for block `name`; None where they are missing."""
+    """The text between the markers of block `name` in the text `readme`; None if the markers are missing."""
     match = _block_pattern(name).search(readme)
     return match and match[2]
 
 
 def update_block(path: Path, name: str, text: str, pictures: str) -> bool:
-    """Replace the block `name` of the file at `path`, under a lock; False if its markers are missing.
+    """Replace the block `name` of the file at `path`, under a lock. Returns False if its markers are missing.
 
-    `text` links pictures as lying beside it; they lie in the folder `pictures`, relative to the file.
+    The links in `text` expect the pictures in the same folder. They are changed to point to the folder `pictures`, a
+    path relative to the file. Raises OSError.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # of a symbolic link the target is replaced, not the link
+    # Matches only links without a folder, (name.png), and puts the folder before the name.
     text = re.sub(r"(?<=\]\()[^()/]+\.png(?=\))", lambda link: f"{pictures}/{link[0]}", text)
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
         readme = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -28,8 +28,8 @@ from utils.words import (
     with_bounds,
 )
 
-BUSY = 0.15  # a larger spread between the rounds of a timing pass means that the machine did something else
-PAIRS_SHOWN = 5  # of confused classes
+BUSY = 0.15  # a larger relative spread between the rounds of a timing pass means that the machine was busy
+PAIRS_SHOWN = 5  # pairs of confused classes in a table
 SCORES = ("precision", "recall", "f1")
 
 
@@ -69,7 +69,7 @@ def training_table(runs: Runs) -> str:
 
 
 def _mean_loss(losses: Sequence[float | None]) -> str:
-    """A record holds None for a test loss that isn't finite."""
+    """The mean as text; a record holds None for a test loss that is not finite."""
     mean = np.mean(np.array(losses, dtype=float))
     return f"{mean:.4f}" if np.isfinite(mean) else "not finite"
 
@@ -147,7 +147,7 @@ def original_table(runs: Runs, original: Original) -> str:
 
 
 def classes_table(records: Sequence[RunRecord]) -> str:
-    """Precision, recall and F1 of each class on the test set, means over seeds; "" if a record has none."""
+    """Precision, recall and F1 of each class on the test set, means over seeds; "" if a record lacks them."""
     if any(record.per_class is None for record in records):
         return ""
     scores = {name: np.mean(np.array([r.per_class[name] for r in records], dtype=float), axis=0) for name in SCORES}
@@ -165,7 +165,7 @@ def classes_table(records: Sequence[RunRecord]) -> str:
 
 
 def confused_pairs_table(runs: Runs) -> str:
-    """For each model the classes most often taken for another, counts summed over seeds as shares of the true class."""
+    """For each model its most frequent confusions: counts summed over seeds, as shares of the true class's images."""
     cells = {
         model: [f"{true} → {predicted} ({share:.1%})" for true, predicted, share in most_confused(records, PAIRS_SHOWN)]
         for model, records in runs.items()
@@ -179,7 +179,7 @@ def confused_pairs_table(runs: Runs) -> str:
 
 
 def confusion_change_table(runs: Runs, a: str, b: str) -> str:
-    """The confusions whose shares differ most between `a` and `b`: such as what regularisation mends."""
+    """The confusions whose shares differ most between `a` and `b`: for example, what regularisation improves."""
     change, names = confusion_change(runs[a], runs[b]), runs[a][0].class_names
     changed = off_diagonal(change.mean)
 
@@ -198,7 +198,7 @@ def confusion_change_table(runs: Runs, a: str, b: str) -> str:
 
 
 def ablation_table(results: Results) -> str:
-    """Each variant's accuracy, and its difference from the plain model paired by seed, beside what sets it apart."""
+    """Each variant: what it differs in from the plain model, its accuracy, and the difference paired by seed."""
     task, runs = results.task, results.ablation
     experiments = {experiment.name: experiment for experiment in (*task.experiments, *task.ablation)}
     reference = variants(task.contrasts)[0]
@@ -225,8 +225,10 @@ def ablation_table(results: Results) -> str:
 
 
 def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
-    """Test accuracy of `b` minus `a` over the seeds of both, in points, with its 95% t-interval where there is one, and
-    the number of seeds where one of them has more."""
+    """Test accuracy of `b` minus `a` over their common seeds, in percentage points, with its 95% t-interval.
+
+    The number of common seeds is added if one of the two has more.
+    """
     correct = [(of_a.test_correct, of_b.test_correct) for of_a, of_b in paired(a, b)]
     if not correct:
         return "no common seed"
@@ -236,7 +238,7 @@ def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
 
 
 def protocol_table(runs: Runs, original: Original) -> str:
-    """The last epoch's validation accuracies beside the original report's, each one run of its own."""
+    """The validation accuracies of the last epoch beside those of the original report, which had one run a model."""
     ours = {model: [record.curve("val_accuracy")[-1] for record in records] for model, records in runs.items()}
     theirs = {model: run["val_accuracy"][-1] / 100 for model, run in original.runs.items()}
     no_such_model = "it had no such model" if original.runs else "no part of a quick look"
@@ -255,7 +257,7 @@ def protocol_table(runs: Runs, original: Original) -> str:
 
 
 def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
-    """Whether one more run with accuracy `value` would surprise after those with `accuracies`."""
+    """Whether a run with accuracy `value` lies outside the prediction interval of our runs with `accuracies`."""
     expected, n = prediction_interval(accuracies), plural(len(accuracies), "seed")
     if np.isnan(expected.low):
         return f"can't be said ({n})"

@@ -1,7 +1,6 @@
-"""Statistics of repeated measurements and of learning curves, in plain arrays. Never loads torch.
+"""Statistics of repeated measurements, in plain arrays. Never loads torch.
 
-What is undefined comes back as NaN (None for an epoch): curves that diverged, are too short or never vary make these
-functions neither raise nor warn. Curves hold one value an epoch, and epochs count from 1.
+An undefined result is NaN: too few values, or values that never vary, raise no error and give no warning.
 """
 
 from dataclasses import dataclass, replace
@@ -10,14 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-FEWEST_SEEDS = 3  # for an interval or a verdict over seeds
-# Differences this small, beside values of order one, are rounding.
+FEWEST_SEEDS = 3  # needed for an interval or a verdict over seeds
+# Between values of order one, smaller differences are rounding errors.
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate from `n` values and its two-sided interval at `level`; `low` and `high` are NaN where undefined."""
+    """An estimate from `n` values and its two-sided confidence interval at `level`; undefined bounds are NaN."""
 
     estimate: float
     low: float
@@ -27,12 +26,14 @@ class Interval:
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean of `values`, shape (n,), one a seed, with Student's t-interval: mean +- t(n - 1) * sd / sqrt(n).
+    """The mean of `values`, shape (n,), with Student's t-interval: mean +- t(n - 1) * sd / sqrt(n).
 
-    There are no bounds for fewer than three values (for two t is 12.7: accuracies beyond 100%), nor for values that are
-    all the same: at a few seeds that shows a coarse measure, not a mean known exactly. One value that isn't finite
-    makes the estimate NaN as well. Assumes independent values of one normal distribution (Student, 1908, Biometrika 6,
-    1-25); `utils.stats.paired.paired_comparison` says how far skewed ones fall short.
+    There are no bounds for fewer than three values: for two, t is 12.7, and accuracies would exceed 100%. There are
+    none either if all values are the same: with a few seeds that only shows that the measure is coarse, not that the
+    mean is known exactly. If a value is not finite, the estimate is NaN too.
+
+    Assumes independent values of one normal distribution (Student, 1908, Biometrika 6, 1-25). How well it covers skewed
+    distributions is said in `utils.stats.paired.paired_comparison`.
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
@@ -46,22 +47,24 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Where one more value is expected after `values`, shape (n,): mean +- t(n - 1) * sd * sqrt(1 + 1 / n).
+    """The prediction interval for one more value after `values`, shape (n,): mean +- t(n - 1) * sd * sqrt(1 + 1 / n).
 
-    Assumes values of one normal distribution (Hahn and Meeker, Statistical Intervals, 1991, section 4.3). Undefined
-    where `mean_interval` is.
+    It is wider than the interval of the mean, since a single value varies more than a mean. Assumes values of one
+    normal distribution (Hahn and Meeker, Statistical Intervals, 1991, section 4.3). Undefined where `mean_interval` is.
     """
-    mean = mean_interval(values, level)  # its half width is t(n - 1) * sd / sqrt(n)
+    # The half width of the mean is t * sd / sqrt(n); times sqrt(n + 1) it is t * sd * sqrt(1 + 1 / n).
+    mean = mean_interval(values, level)
     half = (mean.high - mean.estimate) * np.sqrt(mean.n + 1)
     return replace(mean, low=mean.estimate - half, high=mean.estimate + half)
 
 
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 0.95) -> Interval:
-    """Geometric mean of numerator / denominator, paired positive times of shape (n,), one pair a round.
+    """The geometric mean of numerator / denominator, with its interval.
 
-    Its interval is the t-interval of the log ratios, exponentiated, which assumes them to be normal and independent
-    between rounds (Fleming and Wallace, 1986, Communications of the ACM 29(3), for the geometric mean). Undefined where
-    `mean_interval` is; all NaN if a time isn't positive. Raises ValueError if the two differ in length.
+    Both hold positive times of shape (n,), paired by round. The interval is the t-interval of the log ratios,
+    exponentiated; it assumes that these are normal and independent between rounds. Why a geometric mean: a / b and
+    b / a then agree (Fleming and Wallace, 1986, Communications of the ACM 29(3)). Undefined where `mean_interval` is;
+    all NaN if a time is not positive. Raises ValueError if the two differ in length.
     """
     times = np.array([numerator, denominator], dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -70,9 +73,10 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 
 
 
 def relative_spread(values: ArrayLike) -> float:
-    """Interquartile range over median of positive times, shape (n,), one a round of a timing pass.
+    """Interquartile range over median of positive times, shape (n,), one for each round of a timing pass.
 
-    Over 0.15 the machine was busy with something else. NaN for fewer than two values or a value that isn't positive.
+    More than 0.15 means that the machine was busy with something else. NaN for fewer than two values, or if a value is
+    not positive.
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2 or not (np.isfinite(values) & (values > 0)).all():

@@ -1,5 +1,5 @@
-"""What models cost: training steps, inference, latency and throughput, measured with nothing else running.
+"""What models cost in time: training steps, inference, latency and throughput, measured with nothing else running.
 
-It may import `training`, whose steps it times, and what lies behind. Start with `models`; `clock` measures any
-callables, interleaved, and knows nothing of models.
+It may import `training`, whose steps it times, and what that imports. Start with `models`. `clock` times any callables
+in turn and knows nothing of models.
 """

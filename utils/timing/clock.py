@@ -1,4 +1,4 @@
-"""Times that can be compared: interleaved, warmed up, synchronised, on a clock that can't be set back."""
+"""Times that can be compared: after a warm-up, interleaved, synchronised, on a clock that is never set back."""
 
 import random
 import time
@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-WARM_UP_CALLS = 2
+WARM_UP_CALLS = 2  # the first calls allocate memory and choose kernels, so they take longer
 
 
 def seconds_per_call(action: Callable[[], object], synchronize: Callable[[], None], calls: int) -> np.ndarray:
-    """Duration of each of `calls` calls of `action`, shape (calls,), in seconds.
+    """The duration of each of `calls` calls of `action`, in seconds, shape (calls,).
 
-    `synchronize` waits for the device before the clock is read: without it, an asynchronous device has only been
-    given the work.
+    `synchronize` waits until the device has finished. Without it, the clock would be read when the work has been queued
+    on a GPU, not when it is done.
     """
     durations = np.empty(calls)
     synchronize()
@@ -32,11 +32,11 @@ def benchmark(
     seconds: float,
     max_calls: int = 20,
 ) -> dict[str, list[np.ndarray]]:
-    """Durations of each action's calls, one array a round, {name: [(calls,), ...]}.
+    """The durations of each action's calls in seconds, {name: [one array of shape (calls,) for each round]}.
 
-    Every round times all actions, in an order shuffled anew, so that a drift of the machine's speed falls on all of
-    them alike. After a warm-up, each action gets as many calls a round as make the
-    whole take about `seconds`, at least 1 and at most `max_calls`.
+    Every round times all actions, in a newly shuffled order, so that a drift of the machine's speed affects all of them
+    alike. After a warm-up, the number of calls a round is chosen so that the whole measurement takes about `seconds`;
+    it is at least 1 and at most `max_calls`.
     """
     share = seconds / (rounds * len(actions))
     calls = {}
@@ -44,7 +44,7 @@ def benchmark(
         once = seconds_per_call(action, synchronize, WARM_UP_CALLS)[-1]
         calls[name] = int(np.clip(share / once, 1, max_calls))
     durations: dict[str, list[np.ndarray]] = {name: [] for name in actions}
-    shuffler = random.Random(2)  # whose first orders of 3 and 4 differ; those of other seeds may begin alike
+    shuffler = random.Random(2)  # a seed whose first orders of 3 and of 4 differ, even with two rounds
     for _ in range(rounds):
         for name in shuffler.sample(list(actions), len(actions)):
             durations[name].append(seconds_per_call(actions[name], synchronize, calls[name]))

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, FLOPs, and the timing pass; and which precision is faster on this machine."""
+"""The timing pass over all models of a task, and which precision is faster on this machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,17 +22,21 @@ from utils.training.seeds import epoch_offsets
 
 ROUNDS = 5
 THROUGHPUT_BATCH_SIZE = 512
-# Seconds of measurement for each part of the timing pass of a task, warm-up not counted.
+# Seconds that each part of the timing pass takes for all models together, without the warm-up.
 TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3, 9
 
 
 @contextmanager
 def training_steps(experiment: Experiment, data: Splits, execution: Execution, steps: int):
-    """A callable that trains a fresh model for `steps` steps just as `fit` does, gradient flow recorded."""
+    """A context that gives a callable: each call trains a new model for `steps` steps.
+
+    It uses the same code as `fit` and records gradient flow as well, so that it takes the same time.
+    """
     config = experiment.config
     model = execution.place(build_model(experiment, data.image_shape, data.num_classes, seed=0))
     optimizer = make_optimizer(model, config)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    # Repeated, in case the data set has fewer examples than `steps` full batches need.
     order = order.repeat(1 + steps * config.batch_size // len(order))[: steps * config.batch_size].to(execution.device)
     offsets = epoch_offsets(len(data.train), 0, 1).to(execution.device) if config.augmentation else None
     with GradientFlow(model, optimizer, steps) as flow:
@@ -47,9 +51,10 @@ def training_steps(experiment: Experiment, data: Splits, execution: Execution, s
 def timing_pass(
     experiments: Sequence[Experiment], data: Splits, execution: Execution, smoke: bool = False
 ) -> TimingRecord:
-    """Time all models in shuffled rounds, nothing else running: training steps, inference, latency, throughput.
+    """Time all models in shuffled rounds: training steps, inference, latency and throughput.
 
-    Training steps are timed ten at a time, one of which records more. With `smoke`, two rounds of the fewest calls.
+    Nothing else should run meanwhile. Training steps are timed ten at a time, since every tenth step also records the
+    update ratio and takes longer. With `smoke` there are two rounds with as few calls as possible.
     """
     rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
     models = {
@@ -87,7 +92,8 @@ def timing_pass(
 def _inference(
     models: Mapping[str, nn.Module], data: Splits, batch_size: int, execution: Execution
 ) -> dict[str, Callable[[], object]]:
-    """For each model a forward pass over one normalised batch that is already on the device."""
+    """{model: a callable that runs a forward pass over one batch}. The batch is normalised and on the device before."""
+    # The remainder repeats images if the test set is smaller than the batch.
     rows = torch.arange(batch_size, device=execution.device) % len(data.test)
     images, _ = next(data.test.batches(batch_size, rows))
 
@@ -103,21 +109,22 @@ def _inference(
 
 
 def seconds_per_step(experiment: Experiment, data: Splits, execution: Execution, steps: int = 2) -> float:
-    """A rough duration of the model's training step, from `steps` of them after as many to warm up."""
+    """A rough duration of one training step in seconds, from `steps` steps after as many to warm up."""
     with training_steps(experiment, data, execution, steps) as run:
         return float(seconds_per_call(run, execution.synchronize, 2)[-1]) / steps
 
 
 def choose_precision(experiments: Sequence[Experiment], data: Splits, execution: Execution) -> str:
-    """ "bf16" if this machine trains the task's models faster so, else "fp32"; one choice for all of them.
+    """ "bf16" if this machine trains the task's models faster with it, else "fp32"; one choice for all models.
 
-    The processor must have bf16 units. On a CPU, some builds of PyTorch still run bf16 convolutions on a reference
-    kernel, 4 to 500 times slower: so one small convolution is tried first, then one step of each model.
+    Without bf16 units it is fp32. Even with them, some builds of PyTorch for CPUs run bf16 convolutions with a
+    reference kernel that is 4 to 500 times slower. So a small convolution is tried first, and then one step of each
+    model.
     """
     if not has_bf16_units(execution.device):
         return "fp32"
     if execution.device.type == "cuda":
-        return "bf16"
+        return "bf16"  # taken as faster without a measurement
     fp32, bf16 = replace(execution, precision="fp32"), replace(execution, precision="bf16")
     if _convolution_seconds(bf16) > _convolution_seconds(fp32):
         return "fp32"
@@ -129,6 +136,7 @@ def choose_precision(experiments: Sequence[Experiment], data: Splits, execution:
 
 
 def _convolution_seconds(execution: Execution) -> float:
+    """The median seconds of a small convolution, forward and backward, on the CPU."""
     weights = torch.randn(32, 32, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
     images = torch.randn(16, 32, 14, 14).to(memory_format=torch.channels_last)
 

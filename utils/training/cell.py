@@ -1,4 +1,4 @@
-"""One cell of a comparison: train a model with one seed, predict the test set, save what came out."""
+"""One cell of a comparison: train a model with one seed, predict the test set, save the results."""
 
 import io
 import math
@@ -27,7 +27,11 @@ from utils.training.predict import confident_mistakes, loss_and_correct, predict
 
 @dataclass(frozen=True)
 class CellJob:
-    """All that a process needs to train one cell. `environment` goes into the record, `folder` receives it."""
+    """Everything that a process needs to train one cell. It is pickled and sent to that process.
+
+    `environment` (see `utils.training.machine.describe_environment`) becomes part of the record, which is written into
+    `folder`.
+    """
 
     task: str
     spec: DatasetSpec
@@ -46,25 +50,31 @@ class CellJob:
 
     @property
     def record_path(self) -> Path:
-        """That of the JSON that the cell leaves in its folder."""
+        """The path of the JSON file that the cell writes into its folder."""
         return self.folder / f"{self.stem}.json"
 
     def load(self) -> Splits:
-        """The data on the job's device; from the cache, unless the data folder can't be written."""
+        """Load the data onto the job's device.
+
+        Reads the cache, which the command has filled before; only if the data folder can't be written does each
+        process fetch the data itself. Raises DataError.
+        """
         config = self.experiment.config
         splits = load_splits(self.spec, self.data_dir, self.download, config.limit, config.protocol)
         return splits.to(self.execution.device)
 
     @property
     def bytes_needed(self) -> int:
-        """At most, on the disk: up to three checkpoints (weights, best weights, two optimiser tensors), the weights
-        and the best weights, four bytes each number, and some for the rest."""
+        """An upper bound of the bytes that the cell needs on the disk."""
+        # In float32, of 4 bytes: up to three checkpoints (two kept, one being written), each of four tensors a
+        # parameter (weights, best weights, two of the optimiser); the final and the best weights; 16 MiB for the rest.
         shapes = parameter_shapes(self.experiment, self.spec.image_shape, len(self.spec.class_names))
         return 4 * (3 * 4 + 2) * sum(map(math.prod, shapes.values())) + 2**24
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The cell's checkpoints, and all that a run that goes on from one must have in common with it."""
+        """The cell's checkpoints, with everything that a run must have in common with one to resume from it."""
+        # Any of these can change the last bits of a sum, and a resumed run must equal an uninterrupted one exactly.
         names = ("source_hash", "device", "device_name", "precision", "threads", "torch")
         made_by = {name: self.environment[name] for name in names}
         data = sha256(repr(sorted(self.spec.arrays.items())).encode())[:12]
@@ -72,7 +82,7 @@ class CellJob:
         return Checkpoints(self.folder, identity)
 
     def finished_record(self) -> RunRecord | None:
-        """The record that this cell left in its folder, if it finished there."""
+        """The record in the cell's folder if it is finished and of the same recipe, else None."""
         try:
             record = read_record(self.record_path)
         except RecordError:
@@ -81,10 +91,11 @@ class CellJob:
 
 
 def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
-    """Load, train, predict, save. An error ends this cell only: its record then says what happened.
+    """Load, train, predict, save; returns the record. Resumes from the job's last checkpoint if there is one.
 
-    Goes on from the job's last checkpoint, if there is one. The job's folder receives the record, `final.safetensors`,
-    `best.safetensors` (each a plain state dict) and `gradient_flow.npz`, the gradient flow of every step.
+    An error ends only this cell: its record then has the status "failed" and the error as its message. `on_epoch` is
+    called with each epoch's history entry. The results go into the job's folder: the record, `final.safetensors` and
+    `best.safetensors` (each a plain state dict), and `gradient_flow.npz` with the gradient flow of every step.
     """
     history: list[dict] = []
 
@@ -109,33 +120,34 @@ def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
         else:
             outcome = {"status": "diverged", "message": f"not finite at step {result.diverged_at}"}
         record = _record(job, history, **facts, **outcome)
-    except Exception as error:  # whatever it was, the other cells go on
+    except Exception as error:  # whatever it was, the other cells continue
         record = failed_record(job, f"{type(error).__name__}: {error}", history)
     try:
         keep_record(job, record, files)
     except OSError as error:
         return failed_record(job, f"could not be kept: {error}", history)
     if record.status == "finished":
+        # The last checkpoint stays: if the record gets damaged, the cell only predicts again instead of training again.
         with suppress(OSError):
             job.checkpoints.prune(keep=1)
     return record
 
 
 def keep_record(job: CellJob, record: RunRecord, files: Mapping[Path, bytes]) -> None:
-    """Put the record into the job's folder, a finished one together with its `files`. Raises OSError."""
+    """Write the record into the job's folder, a finished one together with its `files`. Raises OSError."""
     if record.status == "finished":
         write_record(job.folder, record, files)
     else:
-        publish(job.folder, record)
+        publish(job.folder, record)  # which never replaces a finished record by another one
 
 
 def failed_record(job: CellJob, message: str, history: list[dict] | None = None) -> RunRecord:
-    """The record of a cell that an error ended."""
+    """The record of a cell that ended with an error."""
     return _record(job, history or [], parameters=0, flops_per_image=0, status="failed", message=message)
 
 
 def _files_of(job: CellJob, model: nn.Module, result: Fit) -> dict[Path, bytes]:
-    """The contents of the final and the best weights and of the gradient flow, by path."""
+    """{path: bytes} of the final weights, the best weights and the gradient flow."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **result.gradient_flow)
     return {
@@ -146,7 +158,10 @@ def _files_of(job: CellJob, model: nn.Module, result: Fit) -> dict[Path, bytes]:
 
 
 def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
-    """Test results of the final and the best weights."""
+    """Test results with the final and with the best weights, as fields of a RunRecord.
+
+    Leaves the best weights in `model`: read its final weights before.
+    """
     flow = result.gradient_flow
     logits = predict(model, data.test, job.execution)
     model.load_state_dict(result.best_weights)
@@ -165,6 +180,7 @@ def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
         "best_test_loss": best_loss,
         "per_class": per_class(labels, predictions, data.num_classes),
         "arrays": {
+            # uint8 holds class indices up to 255; records are committed, so their size matters.
             "test_labels": labels.astype(np.uint8),
             "test_predictions": predictions.astype(np.uint8),
             "best_test_predictions": best_logits.argmax(1).cpu().numpy().astype(np.uint8),
@@ -175,8 +191,12 @@ def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
 
 
 def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
-    """Precision, recall and F1 of each class; NaN where a class has no prediction or no example."""
+    """Precision, recall and F1 of each class, fractions; NaN where a class has no prediction or no example.
+
+    `labels` and `predictions` are class indices of shape (N,).
+    """
     scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
+    # Not strict: scikit-learn returns a fourth array, the number of examples of each class.
     return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
 
 

@@ -1,4 +1,4 @@
-"""Where and how a run computes: device, precision, threads, and the streams of random numbers."""
+"""Where and how a run computes: device, precision and threads."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,11 @@ from torch.utils._pytree import tree_map_only
 
 @dataclass(frozen=True)
 class Execution:
-    """The device, "fp32" or "bf16" (autocast: parameters, optimiser and loss stay fp32), and the CPU threads."""
+    """The device, the `precision` and the number of CPU threads.
+
+    `precision` is "fp32" or "bf16". With bf16 only the forward and backward passes are computed in bf16, by autocast;
+    parameters, optimiser and loss stay fp32.
+    """
 
     device: torch.device
     precision: str
@@ -21,35 +25,38 @@ class Execution:
 
     @property
     def kind(self) -> str:
-        """Such as cpu-bf16: results of different kinds are never pooled."""
+        """Device and precision, for example "cpu-bf16". Results of different kinds are never pooled."""
         return f"{self.device.type}-{self.precision}"
 
     @property
     def emulates_bf16(self) -> bool:
-        """Whether bf16 is computed by fp32 kernels, as on a CPU without bf16 units."""
+        """Whether fp32 kernels stand in for bf16 ones, since the CPU has no bf16 units."""
         return self.kind == "cpu-bf16" and not has_bf16_units(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def prepare_process(self) -> None:
-        """Settings of the whole process, to be made before its first tensor operation."""
-        # Threads inherit this when they start. Without it, denormal numbers late in training slow a CPU down.
+        """Set up the whole process. Call it before the first tensor operation."""
+        # Late in training many values become denormal (closer to 0 than 1e-38), on which a CPU is very slow. This
+        # rounds them to 0. PyTorch's threads inherit the setting when they start, hence before the first operation.
         torch.set_flush_denormal(True)
         keep_freed_memory()
         torch.set_num_threads(self.threads)
         if self.emulates_bf16 and not isinstance(_get_current_dispatch_mode(), Bf16ByFp32):
-            Bf16ByFp32().__enter__()
+            Bf16ByFp32().__enter__()  # never left: it holds for the life of the process
         if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # TF32
+            torch.set_float32_matmul_precision("high")  # TF32: much faster matrix products, with 10 bits of mantissa
             torch.backends.cudnn.allow_tf32 = True
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
-        """`model` on the device, its convolutions in the memory format that is fastest there."""
+        """Move `model` to the device and return it."""
+        # channels_last stores the channels of a pixel side by side, the layout in which convolution kernels are
+        # fastest. Only strides change: shapes stay (B, C, H, W).
         return model.to(self.device, memory_format=torch.channels_last)
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was given; a CPU always has."""
+        """Wait until the device has finished all work that was queued. A CPU has no queue, so it returns at once."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
@@ -57,14 +64,15 @@ class Execution:
 
 
 class Bf16ByFp32(TorchDispatchMode):
-    """In this thread, convolutions and products of bf16 matrices by the fp32 kernels, the results rounded to bf16.
+    """Computes bf16 convolutions and matrix products with the fp32 kernels and rounds the results to bf16.
 
-    This is what bf16 units compute (products exact, sums in fp32) up to the order of the sums. Without such units,
-    PyTorch's own bf16 kernels for convolutions take more than ten times as long and round some sums half-way.
-    Backward passes on a CPU run in the thread that calls them, so the mode holds for them too.
+    It works in the thread that enters it. Apart from the order of the sums, bf16 units compute the same: exact
+    products, summed in fp32. On a CPU without such units, PyTorch's own bf16 convolutions take more than ten times as
+    long and round some sums on the way. A backward pass on a CPU runs in the thread that calls it, so this mode covers
+    it too.
     """
 
-    # In inference mode, conv2d and linear arrive whole.
+    # conv2d and linear are in the list since inference mode does not split them into convolution and addmm.
     OPERATIONS = frozenset(
         getattr(torch.ops.aten, name).default
         for name in ("convolution", "convolution_backward", "mm", "addmm", "conv2d", "linear")
@@ -78,20 +86,22 @@ class Bf16ByFp32(TorchDispatchMode):
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what tensors free, instead of returning it to the system and faulting it in at the next step.
+    """Let glibc keep the memory that tensors free, so that the next training step can use it again.
 
-    Up to a third of a convolutional net's training step on a CPU. Values by mallopt(3): M_TRIM_THRESHOLD (-1) at its
-    largest, M_MMAP_THRESHOLD (-3) at the 32 MiB that is its largest on 64-bit systems. Elsewhere nothing is done.
+    By default glibc returns it to the system, and the next step pays for new pages: up to a third of the time of a
+    convolutional network's training step on a CPU. Does nothing on systems other than Linux with glibc. Source of the
+    two parameters: mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-1, 2**31 - 1)
-        libc.mallopt(-3, 2**25)
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the largest int, so never trim
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB, the largest value that 64-bit systems accept
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU.
+    """The device called `name`; "auto" takes the first that is available of CUDA, MPS and the CPU.
 
-    Raises ValueError if `name` is unknown or this machine hasn't got it: never a silent fallback.
+    Raises ValueError if `name` is unknown or not available here. There is no silent fallback to another device, since
+    results and times depend on it.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -103,7 +113,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def physical_cores() -> int:
-    """Physical cores that this process may use: the least of those present, its affinity and its cgroup's quota."""
+    """The physical cores that this process may use: those present, limited by its affinity and its cgroup's quota.
+
+    Hyper-threads don't count, since two of them share the arithmetic units of one core.
+    """
     return cpu_count(only_physical_cores=True)
 
 

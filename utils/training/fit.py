@@ -21,10 +21,13 @@ from utils.training.seeds import epoch_offsets, epoch_order, stream_seed
 
 @dataclass
 class Fit:
-    """What training leaves: `history` (one dict an epoch), the weights of the epoch with the lowest validation
-    loss (`best_epoch`, from 1), the gradient flow of all steps (the arrays of `GradientFlow.read` and `weight_names`),
-    and `diverged_at`, the first step (from 1) with a loss or gradient that wasn't finite, if there was one. The model
-    itself holds the final weights."""
+    """The results of training, besides the final weights, which are in the model itself.
+
+    `history` has one dict an epoch. `best_weights` are the weights after `best_epoch` (counted from 1), the epoch with
+    the lowest validation loss. `gradient_flow` has the arrays of `GradientFlow.read` over all steps, without "finite",
+    and "weight_names". `diverged_at` is the first step (counted from 1) with a loss or gradient that was not finite,
+    or None.
+    """
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -42,24 +45,26 @@ def fit(
     on_epoch: Callable[[dict[str, float]], None] = lambda entry: None,
     checkpoints: Checkpoints | None = None,
 ) -> Fit:
-    """Train `model`, already on the device, by `config`; call `on_epoch` with each epoch's history entry.
+    """Train `model`, which is already on the device, with the recipe `config`.
 
-    With `checkpoints` it goes on after the epoch of the last one, and saves its own. On the same machine, threads and
-    versions the result is the same, bit for bit, wherever it was interrupted.
+    Calls `on_epoch` with the history entry of each epoch, restored epochs included. With `checkpoints` it resumes after
+    the epoch of the last one and saves new ones. With the same machine, threads and versions, a resumed run gives the
+    same result as an uninterrupted one, bit for bit. Stops after the epoch in which training diverges.
     """
     optimizer = make_optimizer(model, config)
     result = restored(checkpoints, model, optimizer) if checkpoints else Fit()
     for entry in result.history:
         on_epoch(entry)
-    sizes = batch_sizes(len(data.train), config.batch_size)
+    sizes = batch_sizes(len(data.train), config.batch_size)  # one for each step of an epoch
     with GradientFlow(model, optimizer, len(sizes)) as gradient_flow:
         result.gradient_flow["weight_names"] = np.array(gradient_flow.weight_names)
         for epoch in range(len(result.history) + 1, config.epochs + 1):
+            # Drawn on the CPU, so that every device trains on the same batches in the same order.
             order, offsets = epoch_order(len(data.train), seed, epoch).to(execution.device), None
             if config.augmentation:
                 offsets = epoch_offsets(len(data.train), seed, epoch).to(execution.device)
             batches = data.train.batches(config.batch_size, order, offsets)
-            torch.manual_seed(stream_seed(seed, "dropout", epoch))
+            torch.manual_seed(stream_seed(seed, "dropout", epoch))  # dropout draws from PyTorch's global generator
 
             started = time.perf_counter()
             losses, correct = train_one_epoch(model, optimizer, batches, execution)
@@ -70,6 +75,7 @@ def fit(
 
             result.history.append(
                 {
+                    # Weighted by batch size: batches can differ in size, and each example must count equally.
                     "train_loss": float(np.average(losses.astype(np.float64), weights=sizes)),
                     "train_accuracy": correct / len(data.train),
                     "fit_loss": fit_loss,
@@ -85,12 +91,13 @@ def fit(
             finite = np.isfinite(losses) & flow.pop("finite")
             for name, steps in flow.items():
                 result.gradient_flow[name] = np.concatenate([result.gradient_flow.get(name, steps[:0]), steps])
-            finite[-1] &= np.isfinite(fit_loss + val_loss)  # of the weights that the last step left
+            finite[-1] &= np.isfinite(fit_loss + val_loss)  # both come from the weights after the last step
             if not finite.all():
                 result.diverged_at = (epoch - 1) * len(sizes) + int(finite.argmin()) + 1
                 break
             if val_loss < min((entry["val_loss"] for entry in result.history[:-1]), default=float("inf")):
                 result.best_epoch = epoch
+                # Cloned, since the optimiser goes on changing the model's own tensors in place.
                 result.best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             if checkpoints and (checkpoints.is_due() or epoch == config.epochs):
                 save_checkpoint(checkpoints, model, optimizer, result)
@@ -98,8 +105,12 @@ def fit(
 
 
 def save_checkpoint(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, result: Fit) -> None:
-    """Keep all that the epochs to come depend on: an epoch starts its own random numbers, so none of these."""
+    """Save everything that the remaining epochs depend on.
+
+    Random states are not needed: every epoch seeds its own generators (`utils.training.seeds`).
+    """
     flow = {name: array for name, array in result.gradient_flow.items() if name != "weight_names"}
+    # safetensors stores a flat {name: tensor}, so the group becomes the first part of the name.
     groups = {
         "model": model.state_dict(),
         "best": result.best_weights,
@@ -113,7 +124,10 @@ def save_checkpoint(checkpoints: Checkpoints, model: nn.Module, optimizer: Optim
 
 
 def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -> Fit:
-    """Bring `model` and `optimizer` to the last checkpoint and return what training had left by then, if any."""
+    """Load the last checkpoint into `model` and `optimizer` and return its results so far.
+
+    If there is no checkpoint, it changes nothing and returns an empty Fit. Raises OSError.
+    """
     loaded = checkpoints.load()
     if loaded is None:
         return Fit()
@@ -127,7 +141,8 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -
     for index, parameter in enumerate(model.parameters()):
         for name, tensor in group(f"optimizer.{index}.").items():
             if tensor.shape == parameter.shape:
-                # A fused optimiser computes wrong updates, silently, unless its tensors have the parameter's strides.
+                # The file holds contiguous tensors, but parameters may be channels_last. A fused optimiser goes through
+                # both in memory order: with different strides it would silently combine the wrong numbers.
                 tensor = torch.empty_like(parameter, memory_format=torch.preserve_format).detach().copy_(tensor)
                 assert tensor.stride() == parameter.stride()
             optimizer.state[parameter][name] = tensor.to(device)
@@ -142,23 +157,27 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -
 def train_one_epoch(
     model: nn.Module, optimizer: Optimizer, batches: Iterable[tuple[Tensor, Tensor]], execution: Execution
 ) -> tuple[np.ndarray, int]:
-    """One pass over `batches` in training mode; each step's mean loss (steps,) and the number of correct examples."""
+    """Train on `batches` once, in training mode.
+
+    Returns the mean loss of each step, shape (steps,), and the number of examples that were predicted correctly.
+    """
     model.train()
     losses, correct = [], torch.zeros((), dtype=torch.int64, device=execution.device)
     for images, labels in batches:  # (B, C, H, W), (B,)
         with execution.autocast():
             logits = model(images)  # (B, K)
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(logits.float(), labels)  # outside autocast and in fp32: bf16 has too few digits for it
         loss.backward()
         optimizer.step()  # GradientFlow's hooks read the gradients here
         optimizer.zero_grad()
+        # No .item() here: reading a number makes the CPU wait for the device at every step.
         losses.append(loss.detach())
         correct += (logits.argmax(1) == labels).sum()
-    return torch.stack(losses).cpu().numpy(), int(correct)  # the epoch's one synchronisation
+    return torch.stack(losses).cpu().numpy(), int(correct)  # the only synchronisation of the epoch
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """The recipe's optimiser; fused, all of a step's updates in one kernel, where the device has one."""
+    """The recipe's optimiser. On CPU and CUDA it is fused: one kernel updates all parameters, which is faster."""
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": fused}
     if config.optimizer == "adam":

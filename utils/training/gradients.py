@@ -1,35 +1,40 @@
-"""Gradient flow: what reaches each layer, recorded on the device by hooks on the optimiser's step."""
+"""Gradient flow: the size of the gradient that reaches each layer, recorded during training."""
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-UPDATE_RATIO_EVERY = 10  # steps
+UPDATE_RATIO_EVERY = 10  # steps: it needs a copy of the weights, which would slow every step down
 
 
 class GradientFlow:
-    """A context manager that records each step's gradients of a model into device buffers, read once an epoch.
+    """A context manager that records the gradients of `model` by hooks on the optimiser's step.
 
-    Every step: the L2 norm of each parameter's gradient, so that a non-finite one is found wherever it arises.
-    Every 10th step, for the weights of convolutions and linear layers: the update ratio
-    ||w_after - w_before|| / ||w_before||. `weight_names` lists these weights in the order of
-    definition, which in our models is that of the forward pass. The hooks are gone on exit, also after an
-    exception. All of a parameter's gradients must exist at each step.
+    At every step it records the L2 norm of the gradient of each parameter. The norms of all parameters are taken, so
+    that a gradient that is not finite is found wherever it arises. At every 10th step it also records the update ratio
+    ||w_after - w_before|| / ||w_before|| of each weight tensor of a convolution or linear layer. `weight_names` lists
+    these tensors in the order of definition, which in our models is the order of the forward pass.
+
+    The values stay in buffers on the device, with room for `steps` steps, until `read` fetches them once an epoch:
+    fetching them at every step would make the CPU wait for the device. On exit the hooks are removed, also after an
+    exception. Every parameter must have a gradient at every step.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, steps: int):
         layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
         self.weight_names = [f"{name}.weight" for name, _ in layers]
         self.weights = [module.weight for _, module in layers]
+        # `norms` has a column for every parameter; reports show only those of `weight_names`.
         names = [name for name, _ in model.named_parameters()]
         self.columns = [names.index(name) for name in self.weight_names]
         self.parameters = list(model.parameters())
         self.optimizer = optimizer
         device = self.parameters[0].device
         self.norms = torch.zeros(steps, len(self.parameters), device=device)
+        # -(-a // b) rounds a / b up: with 25 steps, ratios are recorded at steps 0, 10 and 20.
         self.update_ratios = torch.zeros(-(-steps // UPDATE_RATIO_EVERY), len(self.weights), device=device)
-        self.scratch = [torch.empty_like(w) for w in self.weights]  # kept: a new allocation costs more than the sum
+        self.scratch = [torch.empty_like(w) for w in self.weights]  # reused: a new allocation costs more than the copy
         self.step = 0
 
     def __enter__(self) -> "GradientFlow":
@@ -45,11 +50,12 @@ class GradientFlow:
 
     @torch.no_grad()
     def _before_step(self, *_) -> None:
+        # _foreach functions handle all tensors in one kernel launch; a loop over parameters would be slow on a GPU.
         torch.stack(torch._foreach_norm([p.grad for p in self.parameters]), out=self.norms[self.step])
         if self.step % UPDATE_RATIO_EVERY == 0:
             row = self.step // UPDATE_RATIO_EVERY
             torch._foreach_copy_(self.scratch, self.weights)
-            torch.stack(torch._foreach_norm(self.scratch), out=self.update_ratios[row])  # ||w||, until the step is done
+            torch.stack(torch._foreach_norm(self.scratch), out=self.update_ratios[row])  # ||w||; divided below
 
     @torch.no_grad()
     def _after_step(self, *_) -> None:
@@ -60,8 +66,11 @@ class GradientFlow:
         self.step += 1
 
     def read(self) -> dict[str, np.ndarray]:
-        """This epoch's arrays, and start again: `norms` (steps, weights) and `update_ratios` (steps / 10, weights),
-        float32, and `finite` (steps,) bool: all gradients of that step were finite."""
+        """Return this epoch's arrays and start the next epoch.
+
+        `norms` (steps, W) and `update_ratios` (steps / 10 rounded up, W) are float32, for the W weights of
+        `weight_names`. `finite` (steps,) is bool: whether all gradients of that step were finite.
+        """
         norms, ratios = self.norms[: self.step].cpu(), -(-self.step // UPDATE_RATIO_EVERY)
         self.step = 0
         return {

@@ -1,4 +1,4 @@
-"""What a result depends on besides its config: machine, versions, and the code that made it."""
+"""What a result depends on besides its recipe: the machine, the versions, and the code that made it."""
 
 import ast
 import inspect
@@ -19,12 +19,16 @@ from utils.files import sha256
 from utils.training.device import Execution
 
 UTILS = Path(__file__).resolve().parent.parent
-# A change in one of these, or in what a model is made of, makes finished cells in the runs folder stale.
+# The files that decide the result of training. If one of them changes, or a source file of the model, finished cells
+# in the runs folder are trained again.
 TRAINING_SOURCES = ("training/*.py", "data/specs.py", "data/images.py", "records/flow.py", "experiment.py")
 
 
 def describe_environment(execution: Execution) -> dict[str, str | int | bool]:
-    """Device, its name, precision, threads, versions and the checkout's commit, in plain values."""
+    """Device, its name, precision, threads, versions and the checkout's commit, as plain values for JSON.
+
+    "modified" says whether the code differs from that commit.
+    """
     commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "models", "utils", "*.py"))
     return {
         "device": execution.device.type,
@@ -41,9 +45,9 @@ def describe_environment(execution: Execution) -> dict[str, str | int | bool]:
 
 
 def source_hash(experiment: Experiment) -> str:
-    """A hash of the code that trains an experiment: the rooms of training and the sources of its model.
+    """Twelve hexadecimal digits of the code that trains an experiment: TRAINING_SOURCES and the model's own sources.
 
-    Another model, a sentence or a table can be added or edited without changing it.
+    Code of other models, sentences and tables is not part of it, so editing these makes no finished cell stale.
     """
     model = experiment.model.func if isinstance(experiment.model, partial) else experiment.model
     sources = [path for pattern in TRAINING_SOURCES for path in sorted(UTILS.glob(pattern))]
@@ -52,19 +56,21 @@ def source_hash(experiment: Experiment) -> str:
 
 
 def local_sources(module: ModuleType) -> set[Path]:
-    """The files of `module` and of what it imports, directly or not, from its own package or else its own folder.
+    """The source files of `module` and of all modules that it imports, directly or indirectly, from its own project.
 
-    Installed packages and `utils` are left out. `from package import name` counts the module `package.name` where
-    there is one, else the package itself.
+    Its own project is the folder of its top-level package, or the folder of the module if it has no package. Installed
+    packages and `utils` are left out. `from package import name` counts as the module `package.name` if there is one,
+    and else as the package.
     """
     path = Path(inspect.getfile(module)).resolve()
+    # One folder up for each package around the module: models/cnn.py as models.cnn lies in models/.
     home = path.parents[max(0, module.__name__.count(".") - (path.name != "__init__.py"))]
     found: set[Path] = set()
     waiting = [module]
     while waiting:
         module = waiting.pop()
         path = Path(getattr(module, "__file__", None) or "").resolve()
-        # An environment may lie in the folder of the script that holds the model.
+        # A virtual environment may lie in the same folder; its packages are not the model's code.
         local = path.is_relative_to(home) and not path.is_relative_to(UTILS) and "site-packages" not in path.parts
         if local and path.suffix == ".py" and path not in found:
             found.add(path)
@@ -73,7 +79,7 @@ def local_sources(module: ModuleType) -> set[Path]:
 
 
 def _imported_modules(module: ModuleType, path: Path) -> Iterator[str]:
-    """The full names of the modules that the import statements of `module`, whose source is `path`, name."""
+    """The full names of the modules in the import statements of `module`, whose source file is `path`."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -84,7 +90,7 @@ def _imported_modules(module: ModuleType, path: Path) -> Iterator[str]:
 
 
 def _device_name(execution: Execution) -> str:
-    """The product's name; and of a CPU that computes bf16 by fp32 kernels, that it does."""
+    """The product name of the GPU or CPU; for a CPU that computes bf16 with fp32 kernels, it also says so."""
     if execution.device.type == "cuda":
         return torch.cuda.get_device_name(execution.device)
     try:

@@ -1,4 +1,4 @@
-"""Predictions: logits first, everything else is derived from logits and labels."""
+"""Predictions: the model is run once for the logits; everything else is derived from logits and labels."""
 
 import numpy as np
 import torch
@@ -8,26 +8,31 @@ from torch.nn import functional as F
 from utils.data.images import ImageSet
 from utils.training.device import Execution
 
-EVAL_BATCH_SIZE = 500
-MISTAKES_KEPT = 16
+EVAL_BATCH_SIZE = 500  # affects speed and memory only
+MISTAKES_KEPT = 16  # for the picture of the most confident mistakes
 
 
 @torch.inference_mode()
 def predict(model: nn.Module, data: ImageSet, execution: Execution) -> Tensor:
-    """Logits (N, K), float32, of all images in evaluation mode; leaves the model in that mode."""
+    """Logits (N, K), float32, of all images, computed in evaluation mode. Leaves the model in evaluation mode."""
     model.eval()
     with execution.autocast():
+        # (B, K) for each batch -> (N, K)
         return torch.cat([model(images).float() for images, _ in data.batches(EVAL_BATCH_SIZE)])
 
 
 def loss_and_correct(logits: Tensor, labels: Tensor) -> tuple[float, int]:
-    """Mean cross-entropy over examples and the number of right predictions, from logits (N, K) and labels (N,)."""
+    """Mean cross-entropy over examples and the number of correct predictions, from logits (N, K) and labels (N,)."""
     loss, correct = F.cross_entropy(logits, labels), (logits.argmax(1) == labels).sum()
-    return tuple(torch.stack([loss.double(), correct.double()]).tolist())  # one synchronisation for both
+    # Stacked, so that the CPU waits for the device once and not twice.
+    return tuple(torch.stack([loss.double(), correct.double()]).tolist())
 
 
 def confident_mistakes(logits: Tensor, data: ImageSet) -> dict[str, np.ndarray]:
-    """The wrong predictions with the highest probability, highest first: the record's `mistake_` arrays."""
+    """The record's `mistake_` arrays: the wrong predictions with the highest probability, highest first.
+
+    `logits` are of shape (N, K), for the images of `data` in their order.
+    """
     confidences, predictions = logits.softmax(1).max(1)
     wrong = (predictions != data.labels).nonzero().flatten()
     kept = wrong[confidences[wrong].argsort(descending=True, stable=True)][:MISTAKES_KEPT]

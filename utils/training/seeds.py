@@ -1,4 +1,8 @@
-"""The streams of random numbers that a seed gives."""
+"""The streams of random numbers that a run draws from its seed.
+
+Order and augmentation are drawn with generators of their own on the CPU. So all models of one seed see the same batches
+on any device, and their results can be compared in pairs.
+"""
 
 import numpy as np
 import torch
@@ -8,24 +12,28 @@ from utils.data.images import augmentation_offsets
 
 
 def epoch_order(examples: int, seed: int, epoch: int) -> Tensor:
-    """The order of the examples in an epoch: the same for every model of that seed, on any device."""
+    """The order of the examples in an epoch, (examples,) int64: the same for every model of that seed."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "order", epoch))
     return torch.randperm(examples, generator=generator)
 
 
 def epoch_offsets(examples: int, seed: int, epoch: int) -> Tensor:
-    """Where each example is cropped and whether it is flipped in an epoch, (N, 3)."""
+    """The crop and flip of each example in an epoch, (examples, 3): see `augmentation_offsets`."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "augmentation", epoch))
     return augmentation_offsets(examples, generator)
 
 
-# Each seed gives independent streams of random numbers, one for each of these uses.
+# The uses of random numbers; each has a stream of its own, so that, for example, a model without dropout sees the same
+# order of examples as one with it. A stream's index here is part of its seed: add new ones at the end only, or the old
+# ones change.
 STREAMS = ("initialisation", "order", "dropout", "augmentation")
 
 
 def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
-    """The seed of one stream of random numbers in one epoch: independent for each (seed, stream, epoch).
+    """The seed of one stream of random numbers in one epoch, from 0 to 2**63 - 1.
 
-    Each epoch starts its streams afresh, so that a run resumed after epoch k needs no saved random state.
+    Different (seed, stream, epoch) give statistically independent numbers (`numpy.random.SeedSequence` mixes them).
+    Each epoch seeds its streams anew, so that a run resumed after epoch k needs no saved random state.
     """
+    # >> 1 leaves 63 bits, since PyTorch takes seeds as signed 64-bit integers.
     return int(np.random.SeedSequence([seed, STREAMS.index(stream), epoch]).generate_state(1, np.uint64)[0] >> 1)
