@@ -26,7 +26,7 @@ from utils.data.images import load_splits
 from utils.data.specs import CIFAR10, MNIST, DatasetSpec
 from utils.experiment import Experiment, TrainConfig
 from utils.report.tables import BUSY
-from utils.timing.models import choose_precision
+from utils.timing.choices import choose_precision
 from utils.training.device import Execution, physical_cores
 from utils.training.fit import fit
 from utils.training.machine import describe_environment
@@ -97,7 +97,7 @@ def executions(options: argparse.Namespace) -> dict[str, Execution]:
 def _probe(spec: DatasetSpec, data_dir: Path, execution: Execution) -> str:
     execution.prepare_process()
     experiments = [case.experiment for case in CASES.values() if case.spec.name == spec.name]
-    return choose_precision(experiments, load_splits(spec, data_dir), len(spec.class_names), execution)
+    return choose_precision(experiments, load_splits(spec, data_dir), execution)[0]
 
 
 def in_fresh_process(function: Callable, *arguments):

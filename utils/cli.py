@@ -1,25 +1,40 @@
-"""The command line of a task script: `main` runs all of it. The steps themselves are in `utils.command`."""
+"""main(): a task script's whole command line. What each step does stands in `utils.command`."""
 
+import multiprocessing
+import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
 from utils.command.arguments import parse
 from utils.experiment import Task
+from utils.streams import close_streams, prepare_streams, warn
 
 
 def main(task: Task) -> NoReturn:
     """Run a task's command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."""
-    # As an exception, SIGTERM unwinds the stack like Ctrl-C: processes end, locks are released, results are drawn.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(run(task))
+    if multiprocessing.parent_process() is not None:  # a cell's process, which loads the script for its models
+        warn(
+            f'error: {sys.argv[0]} must call main() under `if __name__ == "__main__":`, since every run loads it again'
+        )
+        sys.exit(2)
+    if threading.current_thread() is threading.main_thread():  # which alone may handle signals
+        # As an exception, SIGTERM unwinds the stack like Ctrl-C: processes end, locks are released, results are drawn.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    code = run(task)
+    close_streams()
+    sys.exit(code)
 
 
 def run(task: Task, argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks and return the exit code; `argv` stands in for sys.argv[1:]."""
+    prepare_streams()
     options = parse(task, argv)
+    if (bound := os.environ.get("OMP_PROC_BIND", "false")).lower() != "false":
+        warn(f"warning: OMP_PROC_BIND={bound} ties this process to one core; unset it to use all of them")
     # Imported only now, so that a wrong option is reported at once: SciPy, scikit-learn and matplotlib load slowly.
     from utils.command.plan import make_plan
 
@@ -42,10 +57,10 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`
         # Without --no-resume, or the command would throw away the checkpoints that it is to resume from.
         command = shlex.join(["python", *(word for word in sys.argv if word != "--no-resume")])
-        print(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {command}", file=sys.stderr)
+        warn(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {command}")
         return 130 if isinstance(end, KeyboardInterrupt) else end.code
 
 
 def failed(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    warn(f"error: {error}")
     return code

@@ -48,6 +48,11 @@ def audit(task: Task) -> None:
     names = [experiment.name for experiment in every]
     if len(set(names)) < len(names):
         raise ValueError(f"two experiments have the same name: {', '.join(names)}")
+    if not task.experiments:
+        raise ValueError(f"{task.name} declares no experiment")
+    for experiment in every:
+        if faults := experiment.config.faults():
+            raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
     for name, model in ((experiment.name, experiment.model) for experiment in every):
         named_only = isinstance(model, partial) and not model.args
         if not inspect.isclass(model.func if named_only else model):
@@ -62,7 +67,11 @@ def audit(task: Task) -> None:
         found = differences(experiments[contrast.a], experiments[contrast.b])
         if undeclared := sorted(found.keys() - set(contrast.differs)):
             message = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
-            raise ValueError(f"{contrast.a} and {contrast.b} differ in {message}, which their contrast doesn't declare")
+            declared = f"Contrast({contrast.a!r}, {contrast.b!r}, differs={tuple(sorted(found))!r})"
+            raise ValueError(
+                f"{contrast.a} and {contrast.b} differ in {message}, which their contrast doesn't declare; if that is "
+                f"what they are to be compared for, declare it: {declared}"
+            )
         if alike := sorted(set(contrast.differs) - found.keys()):
             message = ", ".join(alike)
             raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {message}, as their contrast declares")

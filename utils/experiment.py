@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from functools import partial
 # Increase it whenever training changes its meaning. It is part of the config hash, so older records stop counting.
 RECIPE_VERSION = 1
 PROTOCOLS = ("holdout", "original")
+OPTIMIZERS = ("adam", "sgd")
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,23 @@ class TrainConfig:
     augmentation: bool = False
     protocol: str = "holdout"
 
-    def __post_init__(self):
-        if self.optimizer not in ("adam", "sgd"):
-            raise ValueError(f"unknown optimizer {self.optimizer!r}: choose adam or sgd")
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {self.protocol!r}: choose {' or '.join(PROTOCOLS)}")
+    def faults(self) -> list[str]:
+        """What in the recipe can't be trained by, each fault in words."""
+        kinds = {"optimizer": OPTIMIZERS, "protocol": PROTOCOLS}
+        found = [
+            f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(known)}"
+            for name, known in kinds.items()
+            if getattr(self, name) not in known
+        ]
+        least = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "momentum": 0, "learning_rate": 0}
+        if self.limit is not None:
+            least["limit"] = 1
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            whole = name in ("epochs", "batch_size", "limit")
+            if not isinstance(value, int if whole else (int, float)) or not minimum <= value < math.inf:
+                found.append(f"{name} is {value!r}, not a {'whole ' if whole else ''}number of at least {minimum}")
+        return found
 
 
 @dataclass(frozen=True)

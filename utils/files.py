@@ -4,9 +4,15 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from utils.streams import warn
+
+REPLACE_PAUSES = (0.05, 0.2, 0.8)  # seconds
+WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 PARTIAL = ".partial"  # the suffix of files that are still being written
 
 
@@ -37,15 +43,60 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # before the rename: else a power failure could leave an empty file
-            os.chmod(temporary, 0o644)  # mkstemp lets only the owner read; others should be able to read our files
+            with suppress(OSError):  # vfat, CIFS and mounted buckets have no such thing
+                os.chmod(temporary, 0o644)  # mkstemp lets only the owner read; others should be able to read our files
         for temporary, path in zip(temporaries, contents, strict=True):
-            os.replace(temporary, path)
+            _replace(temporary, path)
     except BaseException:  # also Ctrl-C
         for temporary in temporaries:
             Path(temporary).unlink(missing_ok=True)
         raise
     if os.name == "posix":
         _flush_names(folder)
+
+
+def _replace(temporary: str, path: Path) -> None:
+    """Rename, with a few tries: virus scanners, indexers and network file systems refuse it for a moment."""
+    for seconds in REPLACE_PAUSES:
+        try:
+            return os.replace(temporary, path)
+        except OSError as error:
+            if not isinstance(error, PermissionError) and error.errno not in (errno.EBUSY, errno.ESTALE):
+                raise
+            time.sleep(seconds)
+    os.replace(temporary, path)
+
+
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The paths in `folder` that match a glob pattern, sorted, without hidden ones.
+
+    A Mac leaves `._name` beside each file on a foreign disk, an editor `.#name`, a notebook server
+    `.ipynb_checkpoints`: none of them is ours.
+    """
+    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock file `path`, made with its folder if missing; wait `timeout` seconds for it, or without end if -1.
+
+    Raises filelock.Timeout. Where the file system has no locks, warns and goes on without: one careful user is the
+    common case there, and files are still written atomically.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
+            raise
+        warn(f"warning: {path.parent} has no file locks ({error}); start only one run at a time there")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _flush_names(folder: Path) -> None:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ OVERRIDES = {
 }
 
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 def default_data_dir() -> Path:
@@ -62,6 +63,18 @@ def finite(minimum: float, *, exclusive: bool = False, below: float = math.inf):
         return value
 
     return number
+
+
+def device_name(text: str) -> str:
+    """An argparse type: the name of a device."""
+    if not DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of auto, cpu, cuda, cuda:0, cuda:1, ..., mps")
+    return text
+
+
+def folder(text: str) -> Path:
+    """An argparse type: a path, `~` expanded. A shell leaves it as it is in --data-dir=~/data."""
+    return Path(text).expanduser()
 
 
 def parser_for(task: Task) -> argparse.ArgumentParser:
@@ -110,16 +123,23 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     )
 
     where = parser.add_argument_group("where")
-    where.add_argument("--data-dir", type=Path, default=default_data_dir(), metavar="DIR", help="default: %(default)s")
+    where.add_argument(
+        "--data-dir", type=folder, default=default_data_dir(), metavar="DIR", help="default: %(default)s"
+    )
     where.add_argument("--no-download", action="store_true", help="use only data that is already in the data folder")
-    where.add_argument("--output-dir", type=Path, metavar="DIR", help=f"default: plots/{task.name}")
-    where.add_argument("--runs-dir", type=Path, default=CHECKOUT / "runs", metavar="DIR", help="default: runs")
+    where.add_argument("--output-dir", type=folder, metavar="DIR", help=f"default: plots/{task.name}")
+    where.add_argument("--runs-dir", type=folder, default=CHECKOUT / "runs", metavar="DIR", help="default: runs")
 
     how = parser.add_argument_group("how")
-    how.add_argument("--device", choices=DEVICES, default="auto")
-    how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     how.add_argument(
-        "--jobs", type=at_least(1), metavar="N", help="how many runs train side by side on a CPU; default: one per core"
+        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="cuda: all GPUs"
+    )
+    how.add_argument("--precision", choices=("auto", "fp32", "tf32", "bf16"), default="auto")
+    how.add_argument(
+        "--jobs", type=at_least(1), metavar="N", help="how many runs train side by side; default: one per core or GPU"
+    )
+    how.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="of a run on a CPU; default: OMP_NUM_THREADS, else measured"
     )
     how.add_argument("--quiet", action="store_true", help="print only errors and the closing lines")
     return parser

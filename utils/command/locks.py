@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from utils.files import locked
 
 NAMING_SECONDS = 0.2  # a process needs less than this from taking the lock to writing its name
 
@@ -21,16 +23,15 @@ class FolderInUse(ValueError):
 def sole_writer(*folders: Path) -> Iterator[None]:
     """Hold the locks of `folders` while the block runs. If another process holds one, raise FolderInUse at once.
 
-    The lock files lie beside the folders. When a process dies, the operating system releases its locks, so that no
-    lock has to be deleted by hand.
+    The lock files lie in the folders, since the one above may be read-only. When a process dies, the operating system
+    releases its locks, so that no lock has to be deleted by hand.
     """
     with ExitStack() as stack:
         # A set, since locking the same folder twice would fail. A fixed order, so that of two commands one wins.
         for folder in sorted({folder.resolve() for folder in folders}):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            holder = folder.with_name(f".{folder.name}.holder.lock")
+            holder = folder / ".holder.lock"
             try:
-                stack.enter_context(FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0))
+                stack.enter_context(locked(folder / ".writer.lock", timeout=0))
             except Timeout:
                 time.sleep(NAMING_SECONDS)
                 who = (holder.read_text(encoding="utf-8") if holder.exists() else "") or "another process"

@@ -1,8 +1,6 @@
 """What a command writes and prints: pictures and text from the records on disk, the plan, the closing lines."""
 
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from utils.checkout import CHECKOUT, git, shown
@@ -14,6 +12,7 @@ from utils.records.record import RunRecord
 from utils.report.original import Original, read_original
 from utils.report.page import original_protocol_text, results_text
 from utils.report.readme import update_block
+from utils.streams import warn
 from utils.training.cell import CellJob
 from utils.words import plural
 
@@ -42,7 +41,7 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
     write_atomically(plan.output / "RESULTS.md", text.encode())
     write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
     if plan.updates_readme and not update_block(README, task.name, text, f"plots/{task.name}"):
-        print(f"warning: {README.name} has no markers for {task.name}, so its results stay as they are")
+        warn(f"warning: {README.name} has no markers for {task.name}, so its results stay as they are")
 
 
 def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], seconds: dict[str, float]) -> str:
@@ -100,12 +99,6 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     else:
         lines.append("Nothing else in the checkout was changed.")
     return "\n".join(lines)
-
-
-def warn(text: str) -> None:
-    """Print a line on stderr. If that fails, as on a full disk, training must still continue."""
-    with suppress(OSError):
-        print(text, file=sys.stderr)
 
 
 def minutes(seconds: float) -> str:

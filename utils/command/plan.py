@@ -1,19 +1,23 @@
 """What a command means: which experiments and seeds run, which records count, and where the results go."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from utils.checkout import CHECKOUT
 from utils.command.arguments import chosen_experiments, overridden
 from utils.contrasts import audit
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
 from utils.experiment import Experiment, Task, config_hash, under_original_protocol
-from utils.training.device import Execution, choose_device, physical_cores
+from utils.training.device import Execution, check_precision, choose_devices, physical_cores
 from utils.training.model import parameter_shapes
 
 PLOTS = CHECKOUT / "plots"
+CELLS_A_GPU = 1  # at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +42,11 @@ class Plan:
     runs_dir: Path
     data_dir: Path
     download: bool
+    devices: tuple[torch.device, ...]
     processes: int
     execution: Execution
     chooses_precision: bool
+    chooses_threads: bool
     redraws: str
     resume: bool
     drops_older_records: bool
@@ -79,12 +85,17 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     audit(task)
     if options.protocol == "original":
         task = under_original_protocol(task)
+    if task.dataset not in DATASETS:
+        raise ValueError(f"unknown data set {task.dataset!r}: choose from {', '.join(DATASETS)}")
     if options.smoke and task.dataset not in STAND_INS:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
     # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
     recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
     task = overridden(task, options)
+    limit, classes = task.experiments[0].config.limit, len(spec.class_names)
+    if limit and limit < classes:
+        raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")
     experiments = chosen_experiments(task, options)
     hashes = hashes_of(experiments, spec)
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
@@ -93,7 +104,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
             f"--output-dir {options.output_dir}: a quick look can't go into {PLOTS}; choose another folder"
         )
     output = options.output_dir or (options.runs_dir / "quick" / task.name if quick else PLOTS / task.name)
-    processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
+    devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
         task=task,
         spec=spec,
@@ -107,9 +118,11 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         runs_dir=options.runs_dir,
         data_dir=options.data_dir,
         download=not options.no_download,
+        devices=tuple(devices),
         processes=processes,
         execution=execution,
         chooses_precision=options.precision == "auto",
+        chooses_threads=not (options.threads or wanted_threads() or options.smoke),
         redraws=shown_kind(output / "records", options.kind) if options.replot else "",
         resume=options.resume,
         # A quick look replaces the last one; but in a folder that the user named, it deletes nothing.
@@ -129,23 +142,35 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
     return hashes
 
 
-def choose_execution(options: argparse.Namespace, cells: int) -> tuple[int, Execution]:
-    """How many of `cells` run side by side, and the device, precision and threads of each.
+def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torch.device], int, Execution]:
+    """The devices, how many of `cells` run at once, and with what each: its share of the cores, if nothing else is set.
 
-    The threads of a cell depend on the whole plan, finished cells included: they change the last bits of a result, so a
-    resumed command must choose the same number. Raises ValueError for a device or precision that isn't available, and
-    for more processes than cores, since more threads than cores only wait for each other.
+    Finished cells count too, so that a cell gets the same threads whenever it runs. Raises ValueError for a device or a
+    precision that isn't there, and for more processes or threads than cores: they would wait for each other.
     """
-    device, cores = choose_device(options.device), physical_cores()
-    if options.precision == "bf16" and device.type == "mps":
-        raise ValueError("--precision bf16: not available on mps; choose auto or fp32")
+    devices, cores = choose_devices(options.device), physical_cores()
     precision = "fp32" if options.precision == "auto" else options.precision
-    if device.type != "cpu":
-        return options.jobs or 1, Execution(device, precision, cores)
-    if options.jobs and options.jobs > cores:
-        raise ValueError(f"--jobs {options.jobs}: only {cores} cores are available; choose 1 to {cores}")
-    processes = options.jobs or min(cores, cells)
-    return processes, Execution(device, precision, cores // processes)
+    check_precision(precision, devices[0])
+    for option, value in (("--threads", options.threads), ("--jobs", devices[0].type == "cpu" and options.jobs)):
+        if value and value > cores:
+            raise ValueError(f"{option} {value}: choose 1 to {cores}, the number of cores that can be used here")
+    threads = options.threads or wanted_threads()
+    if threads:
+        threads = min(threads, cores)
+    if devices[0].type == "cpu":
+        at_once = cores // threads if threads else cores
+    else:
+        at_once = CELLS_A_GPU * len(devices)
+    processes = options.jobs or max(1, min(at_once, cells))
+    if not threads:
+        threads = 1 if options.smoke else max(1, cores // processes)
+    return devices, processes, Execution(devices[0], precision, threads)
+
+
+def wanted_threads() -> int | None:
+    """The threads that OMP_NUM_THREADS asks for, the variable that all numeric libraries honour."""
+    value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def shown_kind(folder: Path, wanted: str | None) -> str:

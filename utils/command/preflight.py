@@ -1,49 +1,59 @@
 """Checks before anything is trained: what has finished, which checkpoints fit, whether there is enough disk space."""
 
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import shown
+from utils.command.plan import Plan
 from utils.data.images import Splits
 from utils.data.specs import DatasetSpec
+from utils.files import visible
 from utils.records.record import RecordError, RunRecord, read_record
+from utils.streams import say, warn
 from utils.training.cell import CellJob
 from utils.training.checkpoint import CheckpointError
 from utils.words import plural
+
+FAR_OFF = 0.25  # of a standard deviation; a part of the images never has exactly the values of all
 
 
 def reusable(job: CellJob) -> RunRecord | None:
     """The cell's record if it finished before, else None. If the training code has changed: None, and a message."""
     record = job.finished_record()
     if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
-        print(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
+        say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None
     return record
 
 
-def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], resume: bool) -> None:
+def with_its_threads(job: CellJob) -> CellJob:
+    """The job with the number of threads of its checkpoint, if it has one: another number would change its bits."""
+    theirs, _ = job.checkpoints.differences().get("threads", (None, None))
+    return job.with_threads(theirs) if isinstance(theirs, int) else job
+
+
+def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], plan: Plan) -> None:
     """Run all checks; if they pass, delete the checkpoints that the cells of `waiting` must not resume from.
 
-    Without `resume` it also deletes the records of finished cells. Otherwise, if the command is interrupted and started
-    again without --no-resume, these old records would count as its own.
+    Without `plan.resume` it also deletes the records of finished cells. Otherwise, if the command is interrupted and
+    started again without --no-resume, these old records would count as its own.
 
     Raises RecordError, CheckpointError or OSError; nothing has been changed then.
     """
     check_records(records, jobs[0].task)
-    check_disk_space(waiting)
+    check_disk_space(waiting, plan.processes)
     # A list, so that all cells are checked before the first file is deleted.
-    stale = [job for job in waiting if not resume or is_of_changed_code(job)]
+    stale = [job for job in waiting if not plan.resume or is_outdated(job)]
     for job in stale:
         job.checkpoints.prune(keep=0)
-        if not resume:
+        if not plan.resume:
             job.record_path.unlink(missing_ok=True)
 
 
 def check_records(folder: Path, task: str) -> None:
     """Raise RecordError if the folder holds records of another task or protocol, which this run could replace."""
-    for path in folder.glob("*-seed*.json"):
+    for path in visible(folder, "*-seed*.json"):
         try:
             record = read_record(path)
         except RecordError:
@@ -52,23 +62,36 @@ def check_records(folder: Path, task: str) -> None:
             raise RecordError(f"{shown(folder)} holds records of {record.task}; choose another --output-dir")
 
 
-def tell_shared_images(spec: DatasetSpec, data: Splits) -> None:
-    """Warn if test images are also training images, which would make every accuracy look too good.
+def tell_about_data(spec: DatasetSpec, data: Splits) -> None:
+    """Warn of what makes results on data of one's own misleading. Pinned data sets are known to be well.
 
-    Only data sets without checksums are checked: MNIST and CIFAR-10 are known to share none.
+    Test images that are also training images make every accuracy look too good. A normalisation that isn't that of the
+    training pixels slows learning down.
     """
-    if all(array.sha256 for array in spec.arrays.values()):
+    if spec.pinned:
         return
     train, test = ({image.tobytes() for image in part.images.cpu().numpy()} for part in (data.train, data.test))
     if shared := len(train & test):
-        print(f"warning: {spec.name}: {plural(shared, 'test image')} among the training images", file=sys.stderr)
+        warn(f"warning: {spec.name}: {plural(shared, 'test image')} among the training images")
+    pixels = data.train.images.float().div(255)
+    mean, std = (tuple(value.tolist()) for value in (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))))
+    if any(abs(a - b) > FAR_OFF * c for a, b, c in zip(mean + std, spec.mean + spec.std, std + std, strict=True)):
+        theirs, ours = (
+            ", ".join(f"{value:.4f}" for value in (*means, *stds))
+            for means, stds in ((mean, std), (spec.mean, spec.std))
+        )
+        warn(f"warning: {spec.name}: mean and std of the training pixels are {theirs}; its specification has {ours}")
 
 
-def check_disk_space(jobs: Sequence[CellJob]) -> None:
-    """Raise OSError if the disk that holds (or will hold) the folders of `jobs` has less space than they may need."""
+def check_disk_space(jobs: Sequence[CellJob], at_once: int) -> None:
+    """Raise OSError if the disk that holds (or will hold) the folders of `jobs` has less space than they may need.
+
+    That is what all of them leave, and what those that train at once need meanwhile.
+    """
     if not jobs:
         return
-    needed, folder = sum(job.bytes_needed for job in jobs), jobs[0].folder.absolute()
+    passing = sorted((job.bytes_while_training for job in jobs), reverse=True)[:at_once]
+    needed, folder = sum(job.bytes_left for job in jobs) + sum(passing), jobs[0].folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
@@ -78,21 +101,24 @@ def check_disk_space(jobs: Sequence[CellJob]) -> None:
         )
 
 
-def is_of_changed_code(job: CellJob) -> bool:
-    """Whether the training code has changed since the cell's checkpoints were saved; prints a message if so.
+def is_outdated(job: CellJob) -> bool:
+    """Whether the training code or the data have changed since the cell's checkpoints were saved; says so.
 
     Raises CheckpointError, which names the differences, if they come from another machine or other options: then the
     user has to choose, since the checkpoint is still good there.
     """
     differences = job.checkpoints.differences()
-    changed_code = differences.pop("source_hash", None)
+    changed = {
+        "code that trains it has": differences.pop("source_hash", None),
+        "data have": differences.pop("data", None),
+    }
+    what = " and the ".join(name for name, difference in changed.items() if difference)
     if differences:
         message = ", ".join(f"{name} {theirs}, not {ours}" for name, (theirs, ours) in differences.items())
         raise CheckpointError(
             f"{shown(job.folder)}: the checkpoint of {job.stem} has {message}. Resume it with the settings that it was "
-            "started with (the threads follow from --jobs and the number of runs), start again with --no-resume, or "
-            "choose another --runs-dir"
+            "started with, start again with --no-resume, or choose another --runs-dir"
         )
-    if changed_code and job.finished_record() is None:  # for a finished cell, `reusable` has printed it
-        print(f"{job.stem} was interrupted, but the code that trains it has changed since: it starts again")
-    return bool(changed_code)
+    if what and not job.record_path.exists():  # for a finished cell, `reusable` has said it
+        say(f"{job.stem} was interrupted, but the {what} changed since: it starts again")
+    return bool(what)

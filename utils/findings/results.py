@@ -56,4 +56,5 @@ def read_results(folder: Path, task: Task, declared: Mapping[str, str]) -> Resul
     if not found.runs.keys().isdisjoint(of_ablation):
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
-    return Results(task, runs, ablation, found.diverged, found.left_out, read_timing(folder, list(runs)))
+    timing = read_timing(folder, {name: declared[name] for name in runs})
+    return Results(task, runs, ablation, found.diverged, found.left_out, timing)

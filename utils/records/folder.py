@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.files import visible, write_atomically
 from utils.records.record import RecordError, RunRecord, read_record, write_record
 
+DATA_FILE = "data_sha256.txt"  # only where the data set has no pinned checksums
 CLOSE = 1e-3  # two runs whose losses and accuracies differ by no more than this are said to agree up to rounding
 
 
@@ -35,7 +37,8 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
     runs: dict[str, list[RunRecord]] = {name: [] for name in declared}
     diverged: dict[str, list[int]] = {}
     left_out = []
-    for path in sorted(folder.glob("*.json"), key=_by_model_and_seed):
+    data = latest_data(folder)
+    for path in sorted(visible(folder, "*.json"), key=_by_model_and_seed):
         if path.name == "timing.json":
             continue
         try:
@@ -49,6 +52,9 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
             left_out.append(f"{path.name}: {task} declares no model {record.model}")
         elif record.config_hash != declared[record.model]:
             left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
+        elif data and record.data_sha256 != data:
+            theirs = record.data_sha256[:12] or "unknown"
+            left_out.append(f"{path.name}: trained on other data (SHA-256 {theirs}, in the latest run {data[:12]})")
         elif record.status != "finished":
             left_out.append(f"{path.name}: {record.status} ({' '.join(record.message.split())})")
             if record.status == "diverged":
@@ -56,6 +62,17 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
         else:
             runs[record.model].append(record)
     return Records({name: records for name, records in runs.items() if records}, diverged, left_out)
+
+
+def latest_data(folder: Path) -> str:
+    """The SHA-256 of the data that the latest run in `folder` was trained on; "" where only one content is possible."""
+    path = folder / DATA_FILE
+    return path.read_text().strip() if path.exists() else ""
+
+
+def mark_data(folder: Path, sha256: str) -> None:
+    """Say that the latest run in `folder` is trained on data of this SHA-256. Raises OSError."""
+    write_atomically(folder / DATA_FILE, f"{sha256}\n".encode())
 
 
 def _by_model_and_seed(path: Path) -> tuple[str, int]:

@@ -74,6 +74,7 @@ class RunRecord:
     best_test_accuracy: float | None = None
     best_test_loss: float | None = None
     per_class: dict[str, list[float]] | None = None
+    data_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
     arrays: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.files import write_atomically
@@ -30,6 +30,7 @@ class TimingRecord:
     batch_size: int
     throughput_batch_size: int
     models: dict[str, dict[str, list[float]]]
+    config_hashes: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -48,12 +49,17 @@ def write_timing(folder: Path, timing: TimingRecord) -> None:
     write_atomically(folder / "timing.json", to_json(dataclasses.asdict(timing)))
 
 
-def read_timing(folder: Path, models: Sequence[str]) -> TimingRecord | None:
-    """The timing pass in `folder`; None if it is missing, damaged, of another schema, or lacks one of `models`."""
+def read_timing(folder: Path, hashes: Mapping[str, str]) -> TimingRecord | None:
+    """The timing pass in `folder` of the models that `hashes` maps to their config hashes.
+
+    None if it is missing, damaged, of another schema, lacks one of them or timed it by another recipe. A pass of an
+    older version names no recipe and counts.
+    """
     try:
         timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
         whole = timing.schema_version == SCHEMA_VERSION and all(
-            timing.models[model].keys() >= MEASURES for model in models
+            timing.models[model].keys() >= MEASURES and timing.config_hashes.get(model, config_hash) == config_hash
+            for model, config_hash in hashes.items()
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-from filelock import FileLock
-
-from utils.files import remove_leftovers, write_atomically
+from utils.files import locked, remove_leftovers, write_atomically
 
 
 def block_of(readme: str, name: str) -> str | None:
@@ -23,7 +21,7 @@ def update_block(path: Path, name: str, text: str, pictures: str) -> bool:
     path = path.resolve()  # of a symbolic link the target is replaced, not the link
     # Matches only links without a folder, (name.png), and puts the folder before the name.
     text = re.sub(r"(?<=\]\()[^()/]+\.png(?=\))", lambda link: f"{pictures}/{link[0]}", text)
-    with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
+    with locked(path.with_name(f".{path.name}.lock"), timeout=60):
         readme = path.read_text(encoding="utf-8") if path.exists() else ""
         if block_of(readme, name) is None:
             return False

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from utils.data.images import Splits, batch_sizes
 from utils.experiment import Experiment
 from utils.records.timing import TimingRecord
 from utils.timing.clock import benchmark, seconds_per_call
-from utils.training.device import Execution, has_bf16_units
+from utils.training.device import Execution
 from utils.training.fit import make_optimizer, train_one_epoch
 from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.training.machine import describe_environment
@@ -49,12 +47,17 @@ def training_steps(experiment: Experiment, data: Splits, execution: Execution, s
 
 
 def timing_pass(
-    experiments: Sequence[Experiment], data: Splits, execution: Execution, smoke: bool = False
+    experiments: Sequence[Experiment],
+    hashes: Mapping[str, str],
+    data: Splits,
+    execution: Execution,
+    smoke: bool = False,
 ) -> TimingRecord:
     """Time all models in shuffled rounds: training steps, inference, latency and throughput.
 
     Nothing else should run meanwhile. Training steps are timed ten at a time, since every tenth step also records the
-    update ratio and takes longer. With `smoke` there are two rounds with as few calls as possible.
+    update ratio and takes longer. With `smoke` there are two rounds with as few calls as possible. `hashes` maps each
+    model to its config hash.
     """
     rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
     models = {
@@ -66,7 +69,8 @@ def timing_pass(
         training = {e.name: stack.enter_context(training_steps(e, data, execution, steps)) for e in experiments}
         train = benchmark(training, wait, rounds, share * TRAIN_SECONDS)
     inference = benchmark(_inference(models, data, batch_size, execution), wait, rounds, share * INFERENCE_SECONDS)
-    latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS)
+    # Each call by itself: the 95th percentile of means would hide the slow ones.
+    latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS, sample_seconds=0)
     large = _inference(models, data, THROUGHPUT_BATCH_SIZE, execution)
     throughput = benchmark(large, wait, rounds, share * THROUGHPUT_SECONDS)
     measured = {}
@@ -86,6 +90,7 @@ def timing_pass(
         batch_size=batch_size,
         throughput_batch_size=THROUGHPUT_BATCH_SIZE,
         models=measured,
+        config_hashes={experiment.name: hashes[experiment.name] for experiment in experiments},
     )
 
 
@@ -112,36 +117,3 @@ def seconds_per_step(experiment: Experiment, data: Splits, execution: Execution,
     """A rough duration of one training step in seconds, from `steps` steps after as many to warm up."""
     with training_steps(experiment, data, execution, steps) as run:
         return float(seconds_per_call(run, execution.synchronize, 2)[-1]) / steps
-
-
-def choose_precision(experiments: Sequence[Experiment], data: Splits, execution: Execution) -> str:
-    """ "bf16" if this machine trains the task's models faster with it, else "fp32"; one choice for all models.
-
-    Without bf16 units it is fp32. Even with them, some builds of PyTorch for CPUs run bf16 convolutions with a
-    reference kernel that is 4 to 500 times slower. So a small convolution is tried first, and then one step of each
-    model.
-    """
-    if not has_bf16_units(execution.device):
-        return "fp32"
-    if execution.device.type == "cuda":
-        return "bf16"  # taken as faster without a measurement
-    fp32, bf16 = replace(execution, precision="fp32"), replace(execution, precision="bf16")
-    if _convolution_seconds(bf16) > _convolution_seconds(fp32):
-        return "fp32"
-    slow, fast = (
-        sum(seconds_per_step(experiment, data, precision, steps=1) for experiment in experiments)
-        for precision in (fp32, bf16)
-    )
-    return "bf16" if fast < slow else "fp32"
-
-
-def _convolution_seconds(execution: Execution) -> float:
-    """The median seconds of a small convolution, forward and backward, on the CPU."""
-    weights = torch.randn(32, 32, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
-    images = torch.randn(16, 32, 14, 14).to(memory_format=torch.channels_last)
-
-    def forward_and_backward():
-        with execution.autocast():
-            F.conv2d(images, weights, padding=1).float().sum().backward()
-
-    return float(np.median(seconds_per_call(forward_and_backward, execution.synchronize, 5)))

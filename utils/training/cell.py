@@ -4,25 +4,30 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.metrics import precision_recall_fscore_support
 from torch import nn
 
 from utils.data.images import Splits, load_splits
-from utils.data.specs import DatasetSpec
+from utils.data.specs import DataError, DatasetSpec
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
 from utils.files import remove_leftovers, sha256
 from utils.records.flow import thin
 from utils.records.folder import publish
 from utils.records.record import RecordError, RunRecord, read_record, write_record
+from utils.streams import warn
 from utils.training.checkpoint import Checkpoints, tensor_bytes
-from utils.training.device import Execution
+from utils.training.device import Execution, noting_nondeterminism
 from utils.training.fit import Fit, fit
+from utils.training.machine import device_name
 from utils.training.model import build_model, flops_per_image, parameter_shapes
 from utils.training.predict import confident_mistakes, loss_and_correct, predict
+
+CHECKPOINT_TENSORS = 4  # for each parameter: its value, the best one, two of the optimiser
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,24 @@ class CellJob:
     experiment: Experiment
     seed: int
     config_hash: str
+    data_sha256: str
     data_dir: Path
     download: bool
     environment: dict
     execution: Execution
     folder: Path
+
+    def on(self, device: torch.device) -> "CellJob":
+        """The same cell on a device of the same kind."""
+        execution = replace(self.execution, device=device)
+        return replace(
+            self, execution=execution, environment={**self.environment, "device_name": device_name(execution)}
+        )
+
+    def with_threads(self, threads: int) -> "CellJob":
+        """The same cell with another number of threads."""
+        execution = replace(self.execution, threads=threads)
+        return replace(self, execution=execution, environment={**self.environment, "threads": threads})
 
     @property
     def stem(self) -> str:
@@ -61,15 +79,24 @@ class CellJob:
         """
         config = self.experiment.config
         splits = load_splits(self.spec, self.data_dir, self.download, config.limit, config.protocol)
+        if splits.sha256 != self.data_sha256:
+            raise DataError(f"{self.spec.name} was changed while the run went on; start it again")
         return splits.to(self.execution.device)
 
     @property
-    def bytes_needed(self) -> int:
-        """An upper bound of the bytes that the cell needs on the disk."""
-        # In float32, of 4 bytes: up to three checkpoints (two kept, one being written), each of four tensors a
-        # parameter (weights, best weights, two of the optimiser); the final and the best weights; 16 MiB for the rest.
+    def bytes_left(self) -> int:
+        """At most, on the disk when the cell has finished: the final and the best weights, one checkpoint, the rest."""
+        return (2 + CHECKPOINT_TENSORS) * self._bytes_of_parameters + 2**24
+
+    @property
+    def bytes_while_training(self) -> int:
+        """At most, more than `bytes_left` while the cell trains: two older checkpoints."""
+        return 2 * CHECKPOINT_TENSORS * self._bytes_of_parameters
+
+    @property
+    def _bytes_of_parameters(self) -> int:
         shapes = parameter_shapes(self.experiment, self.spec.image_shape, len(self.spec.class_names))
-        return 4 * (3 * 4 + 2) * sum(map(math.prod, shapes.values())) + 2**24
+        return 4 * sum(map(math.prod, shapes.values()))
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -77,7 +104,9 @@ class CellJob:
         # Any of these can change the last bits of a sum, and a resumed run must equal an uninterrupted one exactly.
         names = ("source_hash", "device", "device_name", "precision", "threads", "torch")
         made_by = {name: self.environment[name] for name in names}
-        data = sha256(repr(sorted(self.spec.arrays.items())).encode())[:12]
+        data = self.data_sha256[:12]
+        if self.spec.pinned:  # the value that checkpoints of these data sets have always had
+            data = sha256(repr(sorted(self.spec.arrays.items())).encode())[:12]
         identity = {"config_hash": self.config_hash, "seed": self.seed, "data": data, **made_by}
         return Checkpoints(self.folder, identity)
 
@@ -87,7 +116,10 @@ class CellJob:
             record = read_record(self.record_path)
         except RecordError:
             return None
-        return record if record.status == "finished" and record.config_hash == self.config_hash else None
+        # A record of an older version names no data: with pinned checksums these were checked all the same.
+        same_data = record.data_sha256 == self.data_sha256 or (self.spec.pinned and not record.data_sha256)
+        same_recipe = record.config_hash == self.config_hash
+        return record if record.status == "finished" and same_recipe and same_data else None
 
 
 def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
@@ -113,7 +145,11 @@ def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
             "flops_per_image": flops_per_image(model, data.image_shape),
         }
         model = job.execution.place(model)
-        result = fit(model, job.experiment.config, job.seed, data, job.execution, keep, job.checkpoints)
+        with noting_nondeterminism(job.execution.device) as found:
+            result = fit(model, job.experiment.config, job.seed, data, job.execution, keep, job.checkpoints)
+        if found:
+            warn(f"{job.stem}: another run may differ a little, since {', '.join(sorted(found))} adds in any order")
+            job = replace(job, environment={**job.environment, "nondeterministic": sorted(found)})
         if result.diverged_at is None:
             files = _files_of(job, model, result)
             outcome = {"status": "finished", **_predict(job, model, data, result)}
@@ -214,5 +250,6 @@ def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:
         recipe_version=RECIPE_VERSION,
         environment=job.environment,
         history=history,
+        data_sha256=job.data_sha256,
         **outcome,
     )

@@ -4,7 +4,6 @@ They are safetensors and JSON files. Unlike pickle, reading these formats can't 
 """
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from utils.files import sha256, write_together
+from utils.streams import warn
 
 GENERATIONS = 2  # checkpoints kept: if the newest is damaged, there is one before it
 DAMAGED = (ValueError, KeyError, TypeError, RecursionError, SafetensorError)  # what reading a damaged file can raise
@@ -74,7 +74,7 @@ class Checkpoints:
                     raise ValueError("its tensors don't have the SHA-256 that it names")
                 return load(content), state
             except (FileNotFoundError, *DAMAGED) as error:
-                print(f"{path}: a damaged checkpoint is left out ({error})", file=sys.stderr)
+                warn(f"{path}: a damaged checkpoint is left out ({error})")
                 for damaged in (path, path.with_suffix(".safetensors")):
                     damaged.unlink(missing_ok=True)
         return None

@@ -16,7 +16,7 @@ from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution
 from utils.training.gradients import GradientFlow
 from utils.training.predict import loss_and_correct, predict
-from utils.training.seeds import epoch_offsets, epoch_order, stream_seed
+from utils.training.seeds import epoch_offsets, epoch_order, seed_model
 
 
 @dataclass
@@ -64,7 +64,7 @@ def fit(
             if config.augmentation:
                 offsets = epoch_offsets(len(data.train), seed, epoch).to(execution.device)
             batches = data.train.batches(config.batch_size, order, offsets)
-            torch.manual_seed(stream_seed(seed, "dropout", epoch))  # dropout draws from PyTorch's global generator
+            seed_model(seed, "dropout", epoch)  # dropout draws from PyTorch's global generator
 
             started = time.perf_counter()
             losses, correct = train_one_epoch(model, optimizer, batches, execution)
@@ -144,8 +144,11 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -
                 # The file holds contiguous tensors, but parameters may be channels_last. A fused optimiser goes through
                 # both in memory order: with different strides it would silently combine the wrong numbers.
                 tensor = torch.empty_like(parameter, memory_format=torch.preserve_format).detach().copy_(tensor)
-                assert tensor.stride() == parameter.stride()
-            optimizer.state[parameter][name] = tensor.to(device)
+                if tensor.stride() != parameter.stride():
+                    raise RuntimeError(f"the optimiser's {name} of parameter {index} has other strides than it")
+            # An optimiser that isn't fused counts its steps on the CPU, and on MPS fails with a counter elsewhere.
+            counts_on_cpu = name == "step" and not optimizer.defaults["fused"]
+            optimizer.state[parameter][name] = tensor if counts_on_cpu else tensor.to(device)
     return Fit(
         history=state["history"],
         best_epoch=state["best_epoch"],

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +33,7 @@ def describe_environment(execution: Execution) -> dict[str, str | int | bool]:
     commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "models", "utils", "*.py"))
     return {
         "device": execution.device.type,
-        "device_name": _device_name(execution),
+        "device_name": device_name(execution),
         "precision": execution.precision,
         "threads": execution.threads,
         "torch": torch.__version__,
@@ -89,7 +90,18 @@ def _imported_modules(module: ModuleType, path: Path) -> Iterator[str]:
             yield from (name if name in sys.modules else package for name in names)
 
 
-def _device_name(execution: Execution) -> str:
+def _apple_chip() -> str:
+    """Such as "Apple M2 Pro", the processor and the GPU of a Mac; "" elsewhere."""
+    if sys.platform != "darwin":
+        return ""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def device_name(execution: Execution) -> str:
     """The product name of the GPU or CPU; for a CPU that computes bf16 with fp32 kernels, it also says so."""
     if execution.device.type == "cuda":
         return torch.cuda.get_device_name(execution.device)
@@ -97,5 +109,5 @@ def _device_name(execution: Execution) -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
+        name = _apple_chip() or platform.processor() or platform.machine()
     return f"{name} without bf16 units" if execution.emulates_bf16 else name

@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils.experiment import Experiment
-from utils.training.seeds import stream_seed
+from utils.training.seeds import seed_model
 
 
 def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
@@ -13,7 +13,7 @@ def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_c
 
     Raises ValueError if the network can't take images of that shape.
     """
-    torch.manual_seed(stream_seed(seed, "initialisation"))
+    seed_model(seed, "initialisation")
     return experiment.model(image_shape=image_shape, num_classes=num_classes)
 
 

@@ -16,16 +16,19 @@ MISTAKES_KEPT = 16  # for the picture of the most confident mistakes
 def predict(model: nn.Module, data: ImageSet, execution: Execution) -> Tensor:
     """Logits (N, K), float32, of all images, computed in evaluation mode. Leaves the model in evaluation mode."""
     model.eval()
-    with execution.autocast():
-        # (B, K) for each batch -> (N, K)
-        return torch.cat([model(images).float() for images, _ in data.batches(EVAL_BATCH_SIZE)])
+    logits = []
+    for images, _ in data.batches(EVAL_BATCH_SIZE):
+        with execution.autocast():
+            logits.append(model(images).float())  # (B, K)
+    return torch.cat(logits)  # (N, K)
 
 
 def loss_and_correct(logits: Tensor, labels: Tensor) -> tuple[float, int]:
     """Mean cross-entropy over examples and the number of correct predictions, from logits (N, K) and labels (N,)."""
     loss, correct = F.cross_entropy(logits, labels), (logits.argmax(1) == labels).sum()
-    # Stacked, so that the CPU waits for the device once and not twice.
-    return tuple(torch.stack([loss.double(), correct.double()]).tolist())
+    # Stacked, so that the CPU waits for the device once and not twice. In fp32, since MPS has no float64: it holds
+    # every count up to 16 million exactly.
+    return tuple(torch.stack([loss, correct.to(loss.dtype)]).tolist())
 
 
 def confident_mistakes(logits: Tensor, data: ImageSet) -> dict[str, np.ndarray]:

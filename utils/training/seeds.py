@@ -4,6 +4,8 @@ Order and augmentation are drawn with generators of their own on the CPU. So all
 on any device, and their results can be compared in pairs.
 """
 
+import random
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +28,18 @@ def epoch_offsets(examples: int, seed: int, epoch: int) -> Tensor:
 # The uses of random numbers; each has a stream of its own, so that, for example, a model without dropout sees the same
 # order of examples as one with it. A stream's index here is part of its seed: add new ones at the end only, or the old
 # ones change.
-STREAMS = ("initialisation", "order", "dropout", "augmentation")
+STREAMS = ("initialisation", "order", "dropout", "augmentation", "other libraries")
+
+
+def seed_model(seed: int, stream: str, epoch: int = 0) -> None:
+    """Seed all generators that a model may draw from: PyTorch's by `stream`, Python's and NumPy's by one of their own.
+
+    Called before a model is built and before each epoch.
+    """
+    torch.manual_seed(stream_seed(seed, stream, epoch))
+    other = stream_seed(seed, "other libraries", epoch)
+    random.seed(other)
+    np.random.seed(other % 2**32)  # the global generator takes 32 bits
 
 
 def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
