@@ -97,7 +97,7 @@ def executions(options: argparse.Namespace) -> dict[str, Execution]:
 def _probe(spec: DatasetSpec, data_dir: Path, execution: Execution) -> str:
     execution.prepare_process()
     experiments = [case.experiment for case in CASES.values() if case.spec.name == spec.name]
-    return choose_precision(experiments, load_splits(spec, data_dir), len(spec.class_names), execution)
+    return choose_precision(experiments, load_splits(spec, data_dir), execution)
 
 
 def in_fresh_process(function: Callable, *arguments):

@@ -38,7 +38,6 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         experiment=Experiment(name, model, CONFIG),
         seed=0,
         config_hash="0" * 12,
-        image_shape=DIGITS.image_shape,
         data_dir=folder / "data",
         download=False,
         environment=describe_environment(EXECUTION) | {"source_hash": source_hash(Experiment(name, model, CONFIG))},

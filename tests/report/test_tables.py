@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from made_ablation import ABLATION, ablation_runs
-from made_page import rows_of
+from made_page import TASK, rows_of
 from made_records import make_record, pair_of_models
 from pictures import CIFAR
 from scipy import stats
 
+from utils.findings.results import Results
+from utils.report.original import Original
 from utils.report.page import original_protocol_text
 from utils.report.tables import ablation_table, confusion_change_table, protocol_table
 
@@ -29,15 +31,15 @@ def test_differences_of_the_ablation_are_paired_by_seed():
     difference = 100 * (correct[1] - correct[0]) / 2000
     low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
     runs["CNNWithResidual-Dropout"] = dropped[1:]
-    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    rows = rows_of(ablation_table(Results(ABLATION, {}, runs)), "overfitting")
     title = "minus CNNWithResidual, points (same seeds)"
     found = rows["CNNWithResidual-Dropout (3 seeds)"][title]
     assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f}), 3 seeds"  # of 4 and 3
     runs["CNNWithResidual-Dropout"] = [make_record("CNNWithResidual-Dropout", 9, **CIFAR)]
-    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    rows = rows_of(ablation_table(Results(ABLATION, {}, runs)), "overfitting")
     assert rows["CNNWithResidual-Dropout (1 seed)"][title] == "no common seed"
     runs["CNNWithResidual-Dropout"] += dropped[3:]
-    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    rows = rows_of(ablation_table(Results(ABLATION, {}, runs)), "overfitting")
     one = 100 * (dropped[3].test_correct - plain[3].test_correct) / 2000
     assert rows["CNNWithResidual-Dropout (2 seeds)"][title] == f"{one:.2f}, 1 seed"
 
@@ -49,7 +51,7 @@ def original_runs(*accuracies):
     return {"FCN": records, "Ours": [make_record("Ours")]}
 
 
-ORIGINAL = {"FCN": {"val_accuracy": [90.0, 98.16]}}
+ORIGINAL = Original({"FCN": {"val_accuracy": [90.0, 98.16]}})
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,8 @@ def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
 
 
 def test_the_original_protocols_text_is_labelled_and_names_what_is_left_out():
-    text = original_protocol_text(original_runs(0.98, 0.981), ["B-seed0.json: failed (out of memory)"], ORIGINAL)
+    text = original_protocol_text(
+        Results(TASK, original_runs(0.98, 0.981), left_out=["B-seed0.json: failed (oom)"]), ORIGINAL
+    )
     assert "2 seeds (0, 1)" in text and "only to check its figures" in text and "- B-seed0.json: failed" in text
-    assert "No finished run" in original_protocol_text({}, [], ORIGINAL)
+    assert "No finished run" in original_protocol_text(Results(TASK, {}), ORIGINAL)
