@@ -117,7 +117,9 @@ WRITERS = {
     "a record and its arrays": lambda folder, number: write_record(folder, make_record(accuracy=number / 10)),
     "a timing pass": lambda folder, number: write_timing(folder, make_timing([f"model {number}"])),
     "a picture": lambda folder, number: canvas.save(draw(number), folder / "picture.png"),
-    "a block of the README": lambda folder, number: update_block(folder / "README.md", "tiny", f"text {number}"),
+    "a block of the README": lambda folder, number: update_block(
+        folder / "README.md", "tiny", f"text {number}", "plots/any"
+    ),
     "a checkpoint": lambda folder, number: Checkpoints(folder, {}).save(
         number, {"weight": torch.full((1000,), float(number))}, {"history": [{}] * number}
     ),

@@ -19,7 +19,7 @@ def test_a_readme_behind_a_link_is_written_through_it_and_leftovers_of_a_killed_
     (tmp_path / "real/README.md").write_text(page(""))
     (tmp_path / "real/.README.md.abc.partial").write_text("half")
     (tmp_path / "README.md").symlink_to("real/README.md")
-    assert update_block(tmp_path / "README.md", "task_1_1", "new")
+    assert update_block(tmp_path / "README.md", "task_1_1", "new", "plots/any")
     assert (tmp_path / "README.md").is_symlink()
     assert block_of((tmp_path / "real/README.md").read_text(), "task_1_1") == "new"
     assert sorted(path.name for path in (tmp_path / "real").iterdir()) == [".README.md.lock", "README.md"]
@@ -30,13 +30,13 @@ def test_a_readme_behind_a_link_is_written_through_it_and_leftovers_of_a_killed_
 def test_a_block_is_replaced_and_nothing_else(tmp_path, old, text):
     path = tmp_path / "README.md"
     path.write_bytes(page(old).encode())
-    assert update_block(path, "task_1_1", text)
+    assert update_block(path, "task_1_1", text, "plots/any")
     content = path.read_bytes().decode()
     begin = f"{BEFORE}<!-- task_1_1: begin (generated) -->\n"
     assert content.startswith(begin) and content.endswith(f"<!-- task_1_1: end -->{AFTER}")
     assert content[len(begin) : -len(f"<!-- task_1_1: end -->{AFTER}")] == f"{text}\n"
     assert block_of(content, "task_1_1") == text and block_of(content, "task_1_2") == "another"
-    assert update_block(path, "task_1_1", text) and path.read_bytes().decode() == content
+    assert update_block(path, "task_1_1", text, "plots/any") and path.read_bytes().decode() == content
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_a_block_is_replaced_and_nothing_else(tmp_path, old, text):
 def test_without_its_markers_a_page_stays_as_it_is(tmp_path, content):
     path = tmp_path / "README.md"
     path.write_bytes(content.encode())
-    assert update_block(path, "task_1_1", "new") is False
+    assert update_block(path, "task_1_1", "new", "plots/any") is False
     assert path.read_bytes() == content.encode()
 
 
 def test_a_page_that_is_not_there_is_not_made(tmp_path):
-    assert update_block(tmp_path / "README.md", "task_1_1", "new") is False
+    assert update_block(tmp_path / "README.md", "task_1_1", "new", "plots/any") is False
     assert not (tmp_path / "README.md").exists()
 
 
@@ -69,7 +69,7 @@ def test_two_tasks_that_end_together_both_get_their_block(tmp_path):
 
     def write(name):
         for count in range(20):
-            assert update_block(path, name, f"{name} {count}")
+            assert update_block(path, name, f"{name} {count}", "plots/any")
 
     threads = [threading.Thread(target=write, args=(name,)) for name in ("task_1_1", "task_1_2")]
     for thread in threads:

@@ -74,7 +74,7 @@ def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
 
 def test_the_original_protocols_text_is_labelled_and_names_what_is_left_out():
     text = original_protocol_text(
-        Results(TASK, original_runs(0.98, 0.981), left_out=["B-seed0.json: failed (oom)"]), ORIGINAL
+        Results(TASK, original_runs(0.98, 0.981), left_out=["B-seed0.json: failed (out of memory)"]), ORIGINAL
     )
     assert "2 seeds (0, 1)" in text and "only to check its figures" in text and "- B-seed0.json: failed" in text
     assert "No finished run" in original_protocol_text(Results(TASK, {}), ORIGINAL)
