@@ -1,8 +1,11 @@
 """Blocks of a README: one is replaced, and nothing else."""
 
+import re
 import threading
 
 import pytest
+from made_page import MODELS, make_runs, text_of
+from made_records import make_timing
 
 from utils.report.readme import block_of, update_block
 
@@ -77,3 +80,19 @@ def test_two_tasks_that_end_together_both_get_their_block(tmp_path):
     for thread in threads:
         thread.join()
     assert [block_of(path.read_text(), name) for name in ("task_1_1", "task_1_2")] == ["task_1_1 19", "task_1_2 19"]
+
+
+def test_links_to_pictures_get_their_folder_and_nothing_else_in_the_text_does(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(page(""))
+    text = text_of(make_runs(3), timing=make_timing(list(MODELS)), left_out=["a.png: not a record (b.png)"])
+    text += (
+        "\n[other](docs/there.png) [web](https://example.invalid/w.png) [page](page.md) ](no link.pngs) c.png (d.png)\n"
+    )
+    assert update_block(path, "task_1_1", text, "plots/task_1_1")
+    shown = block_of(path.read_text(), "task_1_1")
+    names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", shown)
+    assert len(names) > 10 and linked == [f"plots/task_1_1/{name}" for name in names]
+    assert shown.replace("](plots/task_1_1/", "](") == text
+    assert shown.count("plots/task_1_1") == len(names)
