@@ -74,7 +74,7 @@ def test_a_second_ctrl_c_ends_at_once(place, monkeypatch, capsys):
 
     monkeypatch.setattr(cells, "fit", interrupted)
     assert place.run() == 130 and len(place.drawn) == 2
-    assert capsys.readouterr().err.count("this goes on from there") == 1
+    assert capsys.readouterr().err.count("to go on from there") == 1
     assert read_record(place.records / "A-seed0.json").status == "finished"
 
 
