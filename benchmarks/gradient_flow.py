@@ -16,7 +16,7 @@ from utils.data.images import Splits, load_splits
 from utils.timing.clock import benchmark
 from utils.training.device import Execution
 from utils.training.fit import make_optimizer, train_one_epoch
-from utils.training.gradients import DETAIL_EVERY, GradientFlow
+from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.words import table
 
 SECONDS = 40  # of measurement for each model, warm-up not counted
@@ -30,7 +30,7 @@ def no_recording(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[]
 
 @contextmanager
 def suite_way(model: nn.Module, optimizer: Optimizer) -> Iterator[Callable[[], object]]:
-    with GradientFlow(model, optimizer, DETAIL_EVERY) as flow:
+    with GradientFlow(model, optimizer, UPDATE_RATIO_EVERY) as flow:
         yield flow.read
 
 
@@ -50,12 +50,12 @@ RECORDERS = {"no recording": no_recording, "suite": suite_way, "original": origi
 
 
 def blocks_of_steps(case: Case, data: Splits, execution: Execution, stack: ExitStack) -> dict[str, Callable]:
-    """For each way of recording a callable that trains a model of its own for DETAIL_EVERY steps and reads the record.
+    """For each way of recording a callable that trains a model of its own for a block of steps and reads the record.
 
-    This suite records more in one of as many steps: only whole blocks of them can be compared.
+    This suite records more in one of UPDATE_RATIO_EVERY steps: only whole blocks of them can be compared.
     """
     config = case.experiment.config
-    order = torch.arange(DETAIL_EVERY * config.batch_size)
+    order = torch.arange(UPDATE_RATIO_EVERY * config.batch_size)
 
     def block(recorder: Recorder) -> Callable[[], None]:
         model = execution.place(case.model())
@@ -82,7 +82,9 @@ def main() -> None:
         with ExitStack() as stack:
             blocks = blocks_of_steps(case, data, how, stack)
             durations = benchmark(blocks, how.synchronize, options.rounds, SECONDS)
-        seconds = {name: np.array([np.median(calls) for calls in durations[name]]) / DETAIL_EVERY for name in blocks}
+        seconds = {
+            name: np.array([np.median(calls) for calls in durations[name]]) / UPDATE_RATIO_EVERY for name in blocks
+        }
         suite, original = (100 * (seconds[name] / seconds["no recording"] - 1) for name in ("suite", "original"))
         step, target = f"{np.median(seconds['no recording']) * 1e3:.2f}", 10 if case.experiment.name == "FCN" else 5
         rows.append([case.name, how.precision, step, with_spread(suite, 1), with_spread(original, 1), f"{target}"])

@@ -18,7 +18,7 @@ from utils.data.specs import DATASETS
 from utils.timing.clock import benchmark
 from utils.timing.models import training_steps
 from utils.training.device import Execution, has_bf16_units
-from utils.training.gradients import DETAIL_EVERY
+from utils.training.gradients import UPDATE_RATIO_EVERY
 from utils.words import table
 
 MATMUL_SIZES = (1024, 2048, 3072)  # square; the fastest one is the limit
@@ -64,11 +64,11 @@ def step_seconds(options: argparse.Namespace, execution: Mapping[str, Execution]
     with ExitStack() as stack:
         steps = {}
         for case in options.cases:
-            name, classes = case.spec.name, len(case.spec.class_names)
-            training = training_steps(case.experiment, data[name], classes, execution[name], DETAIL_EVERY)
+            name = case.spec.name
+            training = training_steps(case.experiment, data[name], execution[name], UPDATE_RATIO_EVERY)
             steps[case.name] = stack.enter_context(training)
         durations = benchmark(steps, execution[name].synchronize, options.rounds, STEP_SECONDS)
-    return {name: [float(np.median(calls)) / DETAIL_EVERY for calls in durations[name]] for name in steps}
+    return {name: [float(np.median(calls)) / UPDATE_RATIO_EVERY for calls in durations[name]] for name in steps}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from place import RECIPE, WITH_ABLATION
 from models import FCN
 from utils.contrasts import audit
 from utils.experiment import Experiment
+from utils.findings.results import Results
 from utils.report.tables import ablation_table
 
 
@@ -39,7 +40,7 @@ def test_a_model_that_hides_its_options_is_refused(model):
 def test_the_two_residual_nets_of_task_1_2_differ_in_dropout_and_weight_decay_alone():
     audit(ABLATION)
     assert [sorted(c.differs) for c in ABLATION.contrasts if c.differs] == [["dropout", "weight_decay"]]
-    table = ablation_table({e.name: [make_record(e.name, **CIFAR)] for e in residual_nets()}, ABLATION)
+    table = ablation_table(Results(ABLATION, {}, {e.name: [make_record(e.name, **CIFAR)] for e in residual_nets()}))
     assert [row["differs from CNNWithResidual in"] for row in rows_of(table, "overfitting").values()] == [
         "nothing", "weight decay 0.01, dropout 0.5", "dropout 0.5", "weight decay 0.01", "augmentation",
         "weight decay 0.01, augmentation, dropout 0.5",

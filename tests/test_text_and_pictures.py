@@ -4,17 +4,18 @@ import dataclasses
 import re
 from pathlib import Path
 
-import numpy as np
-from made_ablation import ABLATION, ABLATION_NAMES, ablation_runs
-from made_page import make_runs, rows_of, text_of
+from made_ablation import ABLATION, ablation_runs
+from made_page import TASK, make_runs, rows_of, text_of
 from made_records import make_record
 from pictures import CIFAR
 
 from utils.figures import panels as plots
 from utils.figures import task as figures
+from utils.findings.results import Results
 from utils.findings.runs import accuracies_of
+from utils.report.original import Original
 from utils.report.page import results_text
-from utils.stats.intervals import Interval, mean_interval
+from utils.stats.intervals import mean_interval
 
 
 def test_a_table_and_a_picture_round_a_mean_alike():
@@ -32,10 +33,9 @@ def test_a_table_and_a_picture_round_a_mean_alike():
 def test_every_picture_that_the_text_shows_is_drawn_and_has_alt_text(monkeypatch):
     runs = make_runs(2)
     monkeypatch.setattr(figures, "save", lambda figure, path: path)
-    rows = [plots.Difference("any", Interval(0.01, 0.0, 0.02, 2), (0.0, 0.02), "better")]
-    drawn = figures.draw_task(runs, None, Path("plots/task"), list(runs), differences=rows)
-    shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text_of(runs, pictures="plots/task/"))
-    assert sorted(path for _, path in shown) == sorted(map(str, drawn))
+    drawn = figures.draw_task(Results(TASK, runs), Path("plots/task"))
+    shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text_of(runs))
+    assert sorted(path for _, path in shown) == sorted(path.name for path in drawn)
     assert len({alt for alt, _ in shown}) == len(shown)
 
 
@@ -44,14 +44,13 @@ def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
     ablation = ablation_runs(1)
     names = [experiment.name for experiment in ABLATION.experiments]
     runs = {name: [make_record(name, **CIFAR)] for name in names[:2]} | {name: ablation[name] for name in names[2:]}
-    pair = ("CNNWithResidual", "CNNWithResidual-Regularized")
-    rows = [plots.Difference("any", Interval(0.01, np.nan, np.nan, 1), [0.01], "too few seeds")]
-    drawn = figures.draw_task(
-        runs, None, Path("p"), ABLATION_NAMES, differences=rows, confused_pair=pair, ablation=ablation
-    )
-    text = results_text(runs, ablation, {}, [], None, {}, [], "p/", ABLATION)
+    results = Results(ABLATION, runs, ablation)
+    assert results.confused_pair == ("CNNWithResidual", "CNNWithResidual-Regularized")
+    drawn = figures.draw_task(results, Path("p"))
+    text = results_text(results, Original())
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
-    assert sorted(path for _, path in shown) == sorted(map(str, drawn)) and "p/regularisation_ablation.png" in text
+    assert sorted(path for _, path in shown) == sorted(path.name for path in drawn)
+    assert "(regularisation_ablation.png)" in text
     assert len({alt for alt, _ in shown}) == len(shown)
     told = "nothing, one recipe for both; of the options that both classes have: dropout 0.25 and 0."
     assert f"CNNWithResidual: {told}" in text

@@ -166,7 +166,7 @@ def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
         if is_alive(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "out").exists() and "Traceback" not in log.read_text()
-    assert ("this goes on from there:\n  python task_tiny.py --smoke" in log.read_text()) == (sent != signal.SIGKILL)
+    assert ("to go on from there:\n  python task_tiny.py --smoke" in log.read_text()) == (sent != signal.SIGKILL)
     for model in "AB":
         assert list((tmp_path / "runs").rglob(f"{model}/*/seed0/epoch*.json"))
         assert not list((tmp_path / "runs").rglob(f"{model}/*/seed0/final.safetensors"))

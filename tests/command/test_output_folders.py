@@ -74,7 +74,7 @@ def test_a_second_ctrl_c_ends_at_once(place, monkeypatch, capsys):
 
     monkeypatch.setattr(cells, "fit", interrupted)
     assert place.run() == 130 and len(place.drawn) == 2
-    assert capsys.readouterr().err.count("this goes on from there") == 1
+    assert capsys.readouterr().err.count("to go on from there") == 1
     assert read_record(place.records / "A-seed0.json").status == "finished"
 
 
@@ -117,7 +117,9 @@ WRITERS = {
     "a record and its arrays": lambda folder, number: write_record(folder, make_record(accuracy=number / 10)),
     "a timing pass": lambda folder, number: write_timing(folder, make_timing([f"model {number}"])),
     "a picture": lambda folder, number: canvas.save(draw(number), folder / "picture.png"),
-    "a block of the README": lambda folder, number: update_block(folder / "README.md", "tiny", f"text {number}"),
+    "a block of the README": lambda folder, number: update_block(
+        folder / "README.md", "tiny", f"text {number}", "plots/any"
+    ),
     "a checkpoint": lambda folder, number: Checkpoints(folder, {}).save(
         number, {"weight": torch.full((1000,), float(number))}, {"history": [{}] * number}
     ),

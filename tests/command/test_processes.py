@@ -1,6 +1,7 @@
 """Cells side by side: the same results as one after another, and a process that dies takes no other along."""
 
 import os
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,22 @@ def fatal(image_shape, num_classes):
     os._exit(9)
 
 
+class Watching(FCN):
+    """Fails where matplotlib has been loaded, at its first step or later."""
+
+    def __init__(self, image_shape, num_classes):
+        super().__init__(image_shape, num_classes, hidden=(8,))
+
+    def forward(self, images):
+        assert "matplotlib" not in sys.modules, "matplotlib is loaded"
+        return super().forward(images)
+
+
+def test_a_spawned_cell_never_loads_matplotlib(tmp_path):
+    (record,) = run_side_by_side([make_job(tmp_path, "A", Watching)], 1, lambda job, entry: None)
+    assert (record.status, record.message) == ("finished", "")
+
+
 def test_code_that_changes_while_a_run_goes_on_fails_the_cells_to_come(tmp_path):
     job = make_job(tmp_path, "A", partial(FCN, hidden=(8,)))
     job = replace(job, environment=job.environment | {"source_hash": "older"})
@@ -38,7 +55,6 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         experiment=Experiment(name, model, CONFIG),
         seed=0,
         config_hash="0" * 12,
-        image_shape=DIGITS.image_shape,
         data_dir=folder / "data",
         download=False,
         environment=describe_environment(EXECUTION) | {"source_hash": source_hash(Experiment(name, model, CONFIG))},

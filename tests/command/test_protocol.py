@@ -3,9 +3,9 @@
 import pytest
 from place import RECIPE, SMALL, WITH_ABLATION, digests
 
-from utils.command import outputs
 from utils.experiment import Experiment, Task
 from utils.records.record import read_record
+from utils.report.original import read_original
 from utils.report.readme import block_of
 
 
@@ -43,7 +43,7 @@ def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_se
 
 @pytest.mark.parametrize("task", ["task_1_1", "task_1_2"])
 def test_the_original_accuracies_are_those_that_the_report_gives(task):
-    runs, _ = outputs.original_report(task)
+    runs = read_original(task).runs
     last = {name: run["val_accuracy"][-1] for name, run in runs.items()}
     assert (
         last

@@ -11,8 +11,8 @@ import torch
 from made_records import make_timing
 from place import TASK, digests
 
-from utils import checkout, cli
-from utils.command import outputs, schedule
+from utils import checkout
+from utils.command import outputs, schedule, steps
 from utils.command.arguments import parse
 from utils.command.plan import make_plan
 from utils.records.record import read_record
@@ -57,7 +57,7 @@ def test_only_a_pass_over_all_models_times_them(place, monkeypatch):
         passes.append([e.name for e in experiments])
         return make_timing(passes[-1], first_epoch_seconds=len(passes))
 
-    monkeypatch.setattr(cli, "timing_pass", timing_pass)
+    monkeypatch.setattr(steps, "timing_pass", timing_pass)
     assert place.run("--models", "B") == 0 and passes == []
     assert place.run() == 0 and passes == [["A", "B"]]
     assert place.run() == 0 and len(passes) == 1  # nothing was trained
@@ -185,8 +185,8 @@ def test_replot_touches_neither_data_nor_training(place, monkeypatch, capsys):
     assert place.run("--replot") == 2 and "no records to draw from; run the task first" in capsys.readouterr().err
     place.old_records("A-seed0", "B-seed0")
     before = digests(place.records)
-    monkeypatch.setattr(cli, "load_splits", None)
-    monkeypatch.setattr(cli, "train_and_draw", None)
+    monkeypatch.setattr(steps, "load_splits", None)
+    monkeypatch.setattr(steps, "train_and_draw", None)
     assert place.run("--replot") == 0
     assert digests(place.records) == before and place.drawn == [{"A": [0], "B": [0]}]
     assert not place.runs.exists()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from models import FCN
 from utils.data import images as data
 from utils.data.specs import DIGITS
+from utils.records.folder import read_runs
 from utils.records.record import read_record
 from utils.records.timing import read_timing
 from utils.training import cell as cells
@@ -244,3 +245,21 @@ def test_the_record_of_an_edited_model_is_named_and_left_out(place):
     edited = dataclasses.replace(TASK.experiments[0], model=partial(FCN, hidden=(9,)))
     assert place.run("--replot", task=dataclasses.replace(TASK, experiments=[edited, TASK.experiments[1]])) == 0
     assert place.drawn == [{"B": [0]}] and f"- A-seed0.json: from another recipe ({HASHES['A']}, now " in place.block()
+
+
+def test_the_records_are_read_once_for_each_drawing_and_not_again_for_what_is_said(place, monkeypatch, capsys):
+    reads = []
+
+    def counted(*arguments):
+        reads.append(arguments)
+        return read_runs(*arguments)
+
+    monkeypatch.setattr("utils.findings.results.read_runs", counted)
+    task = task_of(A=RECIPE)
+    assert place.run(task=task) == 0
+    assert len(place.drawn) == len(reads) == 2  # when the cell is done, and when it has been timed
+    assert "Test accuracy, final weights:" in capsys.readouterr().out
+    reads.clear()
+    assert place.run("--replot", task=task) == 0
+    assert len(place.drawn) == len(reads) == 1
+    assert "Test accuracy, final weights:" in capsys.readouterr().out

@@ -17,8 +17,8 @@ from place import RECIPE, RUNAWAY, TASK, digests, task_of
 from torch import nn
 
 from models import FCN
-from utils import cli, files
-from utils.command import outputs
+from utils import files
+from utils.command import outputs, steps
 from utils.data import images as data
 from utils.experiment import Experiment, Task
 from utils.records import folder as record_folder
@@ -95,7 +95,7 @@ def leave_no_room_for_a(monkeypatch, *modules):
 
 def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monkeypatch, capsys):
     """ENOSPC while one record is written to the output folder."""
-    leave_no_room_for_a(monkeypatch, cli)
+    leave_no_room_for_a(monkeypatch, steps)
     assert place.run() == 1 and place.trained == ["A-seed0", "B-seed0"]
     told = capsys.readouterr()
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
@@ -118,7 +118,7 @@ def test_a_log_that_cannot_be_written_ends_no_cell(place, monkeypatch):
 def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkeypatch):
     """ENOSPC while the first new record is written to the folder of the old ones."""
     place.old_records("A-seed0", "B-seed1")
-    before, publish = digests(place.records), cli.publish
+    before, publish = digests(place.records), steps.publish
 
     def full(folder, record):
         if record.model == "A":
@@ -126,7 +126,7 @@ def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkey
             raise NO_SPACE
         return publish(folder, record)
 
-    monkeypatch.setattr(cli, "publish", full)
+    monkeypatch.setattr(steps, "publish", full)
     assert place.run("--fresh", "--models", "A") == 1
     after = digests(place.records)
     assert {name: after[name] for name in before} == before
@@ -135,7 +135,7 @@ def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkey
 def test_fresh_keeps_what_finished_beside_a_record_that_cannot_be_published(place, monkeypatch, capsys):
     """ENOSPC for the first of three new records, also when the older ones have made room."""
     place.old_records("A-seed0", "B-seed1", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE))
-    leave_no_room_for_a(monkeypatch, cli, record_folder)
+    leave_no_room_for_a(monkeypatch, steps, record_folder)
     assert place.run("--fresh", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE)) == 1
     records = sorted(path.name for path in place.records.glob("*-seed*.json"))
     assert records == ["B-seed0.json", "C-seed0.json"]
@@ -175,7 +175,7 @@ def test_a_timing_pass_out_of_memory_leaves_the_runs(place, monkeypatch, capsys)
     def fails(*_):
         raise MemoryError
 
-    monkeypatch.setattr(cli, "timing_pass", fails)
+    monkeypatch.setattr(steps, "timing_pass", fails)
     assert place.run() == 1
     told = capsys.readouterr()
     assert "no timing pass: MemoryError" in told.err and f"  {'B-seed0':<32} test " in told.out
@@ -189,7 +189,7 @@ def test_a_finished_cell_that_cannot_be_published_again_has_failed(place, monkey
     def full(folder, record):
         raise NO_SPACE
 
-    monkeypatch.setattr(cli, "publish", full)
+    monkeypatch.setattr(steps, "publish", full)
     assert place.run() == 1 and place.trained == []
     assert f"  {'A-seed0':<32} failed: " in capsys.readouterr().out
 
@@ -204,7 +204,7 @@ def test_test_images_among_the_training_images_are_counted(place, monkeypatch, c
         images[[3, 8, 9]] = splits.train.images[[0, 1, 1]]
         return dataclasses.replace(splits, test=dataclasses.replace(splits.test, images=images))
 
-    monkeypatch.setattr(cli, "load_splits", with_shared)
+    monkeypatch.setattr(steps, "load_splits", with_shared)
     assert place.run("--models", "A") == 0
     assert "warning: digits: 2 test images among the training images" in capsys.readouterr().err
 
@@ -250,9 +250,9 @@ def test_a_test_set_of_one_example_is_enough(place, monkeypatch):
 
     def one_test_image(*arguments):
         splits = load_splits(*arguments)
-        return data.Splits(splits.train, splits.fit, splits.val, splits.test.take(np.array([5])))
+        return dataclasses.replace(splits, test=splits.test.take(np.array([5])))
 
-    for module in (cells, cli):
+    for module in (cells, steps):
         monkeypatch.setattr(module, "load_splits", one_test_image)
     assert place.run() == 0
     record = read_record(place.records / "A-seed0.json")

@@ -15,8 +15,9 @@ import pytest
 from checkout_folder import CHECKOUT
 from data_files import assert_same, npz, random_arrays, tiny_mnist
 
+from utils.command.arguments import default_data_dir
 from utils.data import sources as download_module
-from utils.data.sources import SOURCES, Source, default_data_dir, load_arrays, read_cache
+from utils.data.sources import SOURCES, Source, load_arrays, read_cache
 from utils.data.specs import STAND_INS, DataError, check_arrays
 
 

@@ -22,19 +22,21 @@ from pictures import (
     by_label,
     make_runs,
     planned,
+    task_of,
     text_of,
 )
 from PIL import Image
 
 from utils.figures import task as figures
 from utils.figures.canvas import MARKERS, model_styles
+from utils.findings.results import Results
 
 
-def drawn(monkeypatch, runs, timing, declared=None, **options) -> dict[str, Figure]:
+def drawn(monkeypatch, results: Results) -> dict[str, Figure]:
     """The figures that draw_task makes, by file name, not yet rendered."""
     made = {}
     monkeypatch.setattr(figures, "save", lambda figure, path: made.setdefault(path.name, figure))
-    figures.draw_task(runs, timing, Path("unused"), declared or list(runs), **options)
+    figures.draw_task(results, Path("unused"))
     return made
 
 
@@ -49,9 +51,9 @@ def drawn(monkeypatch, runs, timing, declared=None, **options) -> dict[str, Figu
 )
 def test_nothing_overlaps_or_is_cut_in_any_figure(monkeypatch, models, seeds, timed, options):
     runs, pairs = make_runs(models, seeds, **options), list(zip(models, models[1:], strict=False))
-    drawings = {"differences": planned(runs, *pairs), "margin": 0.001, "confused_pair": (models[0], models[-1])}
-    made = drawn(monkeypatch, runs, make_timing(models) if timed else None, **drawings)
-    assert len(made) == 6 + (len(models) > 1) + 5 * len(models)
+    task = task_of(models, *pairs, variants=(models[0], models[-1]), margin=0.001)
+    made = drawn(monkeypatch, Results(task, runs, timing=make_timing(models) if timed else None))
+    assert len(made) == 7 + 5 * len(models)
     for name, figure in made.items():
         if name.startswith(models[0]) and len(models) > 1:
             continue  # looks like the other models', whose names are longer
@@ -67,7 +69,7 @@ def test_a_long_sentence_on_overfitting_fits(monkeypatch):
     assert record.onset.rise > 0.01
     lost = make_record(LONG, 1, **CIFAR)
     lost.history[-1] |= {"val_loss": float("nan")}
-    figure = drawn(monkeypatch, {LONG: [record, lost]}, None)[f"{LONG}_curves.png"]
+    figure = drawn(monkeypatch, Results(task_of([LONG]), {LONG: [record, lost]}))[f"{LONG}_curves.png"]
     assert len(figure.get_suptitle().splitlines()) == 3
     assert_nothing_overlaps("curves", figure)
 
@@ -83,7 +85,7 @@ def test_eight_long_names_and_a_long_device_name_fit():
         figures.accuracy_vs_cost(runs, timing, styles),
         figures.training_time(runs, timing, styles),
         figures.gradient_by_depth(runs, styles),
-        figures.contrasts_figure(planned(runs, *zip(models, models[1:], strict=False)), "Differences", 0.005),
+        figures.contrasts_figure(planned(runs, *zip(models, models[1:], strict=False), margin=0.005), "Differences"),
     ):
         assert_nothing_overlaps(figure.get_suptitle(), figure)
         assert_legends_spare_data(figure.get_suptitle(), figure)
@@ -91,20 +93,20 @@ def test_eight_long_names_and_a_long_device_name_fit():
 
 def test_draw_task_writes_every_figure_and_the_same_bytes_again(tmp_path):
     runs = make_runs(["FCN"], 2)
-    options = {"differences": planned(runs, ("FCN", "FCN")), "margin": 0.001, "confused_pair": ("FCN", "FCN")}
-    paths = figures.draw_task(runs, make_timing(list(runs)), tmp_path / "first", list(runs), **options)
+    results = Results(task_of(["FCN"], variants=("FCN", "FCN"), margin=0.001), runs, timing=make_timing(list(runs)))
+    paths = figures.draw_task(results, tmp_path / "first")
     kinds = ("curves", "confusion_matrix", "mistakes", "gradient_flow", "update_ratio")
     expected = {f"{model}_{kind}.png" for model in runs for kind in kinds}
     expected |= {"all_models_curves.png", "comparison.png", "accuracy_vs_cost.png", "training_time.png"}
     expected |= {"contrasts.png", "confusion_difference.png", "gradient_by_depth.png"}
     assert {path.name for path in paths} == {path.name for path in (tmp_path / "first").iterdir()} == expected
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "yellow"}):  # a user's own settings
-        again = figures.draw_task(runs, make_timing(list(runs)), tmp_path / "second", list(runs), **options)
+        again = figures.draw_task(results, tmp_path / "second")
     for first, second in zip(paths, again, strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
         with Image.open(first) as picture:
             assert "Software" not in picture.info and picture.width >= 900
-    assert figures.draw_task({}, None, tmp_path / "none", ["FCN"]) == []
+    assert figures.draw_task(Results(results.task, {}), tmp_path / "none") == []
 
 
 def test_draws_without_display_torch_or_pyplot(tmp_path):
@@ -113,8 +115,11 @@ def test_draws_without_display_torch_or_pyplot(tmp_path):
 import sys
 from pathlib import Path
 from made_records import make_record
+from utils.experiment import Experiment, Task, TrainConfig
 from utils.figures.task import draw_task
-draw_task({"FCN": [make_record(test_total=50)]}, None, Path(sys.argv[1]), ["FCN"])
+from utils.findings.results import Results
+task = Task("task_1_1", "mnist", [Experiment("FCN", dict, TrainConfig(15, 64, "adam", 1e-3))])
+draw_task(Results(task, {"FCN": [make_record(test_total=50)]}), Path(sys.argv[1]))
 assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
@@ -127,12 +132,15 @@ assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 def test_pictures_that_the_records_cannot_carry_are_left_out(monkeypatch):
     runs = make_runs(["FCN", "SimpleCNN"], 1)
     runs["SimpleCNN"] = [dataclasses.replace(make_record("SimpleCNN", 1), arrays=runs["SimpleCNN"][0].arrays)]
-    made = drawn(monkeypatch, runs, None, confused_pair=("FCN", "SimpleCNN"))
-    assert "confusion_difference.png" not in made and "contrasts.png" not in made  # no seed in common, none planned
-    assert "confusion_difference.png" not in drawn(monkeypatch, runs, None, confused_pair=("FCN", "not yet run"))
+    task = task_of(list(runs), variants=("FCN", "SimpleCNN"))
+    made = drawn(monkeypatch, Results(task, runs))
+    assert "confusion_difference.png" not in made and "contrasts.png" not in made  # no seed in common
+    not_run = task_of([*runs, "not yet run"], variants=("FCN", "not yet run"))
+    assert "confusion_difference.png" not in drawn(monkeypatch, Results(not_run, runs))
+    assert "contrasts.png" not in drawn(monkeypatch, Results(task_of(list(runs)), runs))  # none planned
     for name in [name for name in runs["FCN"][0].arrays if name.startswith("flow_")]:
         del runs["FCN"][0].arrays[name]  # as in records of older versions
-    made = drawn(monkeypatch, runs, None)
+    made = drawn(monkeypatch, Results(task, runs))
     assert "FCN_gradient_flow.png" not in made and "FCN_update_ratio.png" not in made and "FCN_curves.png" in made
     assert [ax.get_title().split("\n")[0] for ax in made["gradient_by_depth.png"].axes] == ["SimpleCNN"]
 
@@ -144,7 +152,7 @@ def test_all_models_share_one_figure_and_keep_their_colours(monkeypatch):
     assert len(set(model_styles([str(i) for i in range(16)]).values())) == 16
     runs = make_runs(declared[1:], 2)  # FCN has no record yet
     timing = make_timing(declared)
-    made = drawn(monkeypatch, runs, timing, declared)
+    made = drawn(monkeypatch, Results(task_of(declared), runs, timing=timing))
     for i, (model, records) in enumerate(runs.items()):
         color, label = styles[model].color, f"{model}, n = 2"
         for ax, quantity in zip(made["all_models_curves.png"].axes, ("loss", "accuracy"), strict=True):

@@ -1,5 +1,7 @@
 """Figures of curves, costs and contrasts: what their Axes hold."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_records import make_record, make_timing, with_losses
@@ -8,9 +10,10 @@ from scipy import stats
 
 from utils.figures import task as figures
 from utils.figures.canvas import model_styles
-from utils.figures.panels import Difference
 from utils.findings.runs import accuracies_of
+from utils.findings.verdicts import Verdict
 from utils.stats.intervals import Interval
+from utils.stats.paired import Comparison
 
 
 def test_models_with_fewer_seeds_say_so_and_have_no_bar():
@@ -26,7 +29,7 @@ def test_models_with_fewer_seeds_say_so_and_have_no_bar():
     assert "seeds up" not in text and "n = " not in text and text.count("±") == 4
     rows = planned(runs, models[:2], models[2:])
     for shown, ending in ((rows, "interval from 3 seeds up"), (rows[:1], "interval")):
-        (legend,) = figures.contrasts_figure(shown, "Differences", 0.0).legends
+        (legend,) = figures.contrasts_figure(shown, "Differences").legends
         assert legend.get_texts()[0].get_text().endswith(ending)
 
 
@@ -194,14 +197,27 @@ def test_training_time_of_an_epoch_and_of_a_whole_run():
     assert_nothing_overlaps("not measured", empty)
 
 
+def made_verdict(word: str, a: str, b: str, interval: Interval, differences: list[float]) -> Verdict:
+    return Verdict(
+        word=word,
+        a=a,
+        b=b,
+        seeds=tuple(range(len(differences))),
+        differences=np.array(differences),
+        comparison=Comparison(difference=interval, interval90=interval, sd=0.001, p=0.01),
+        p=0.02,
+        m=2,
+        margin=0.0025,
+        within=False,
+    )
+
+
 def test_contrasts_show_interval_seeds_margin_and_verdict_of_each_difference():
-    rows = [
-        Difference("B − A", Interval(0.0021, 0.001, 0.0032, 3, 0.975), [0.001, 0.002, 0.0033], "better"),
-        Difference("C − B", Interval(-0.00001, np.nan, np.nan, 1), [-0.00001], "too few seeds"),
-    ]
-    figure = figures.contrasts_figure(rows, "Differences", 0.0025)
+    better = made_verdict("better", "A", "B", Interval(0.0021, 0.001, 0.0032, 3, 0.975), [0.001, 0.002, 0.0033])
+    few = made_verdict("too few seeds", "B", "C", Interval(-0.00001, np.nan, np.nan, 1), [-0.00001])
+    figure = figures.contrasts_figure([better, few], "Differences")
     (ax,) = figure.axes
-    assert row_values(ax) == ["+0.21 (+0.10 to +0.32)\n3 seeds: better", "0.00\n1 seed: too few seeds"]
+    assert row_values(ax) == ["+0.21 (+0.10 to +0.32)\n3 seeds: B better", "0.00\n1 seed: too few seeds"]
     bars = [segment for collection in ax.collections for segment in collection.get_segments() if segment.size]
     assert len(bars) == 1  # one seed has no interval
     np.testing.assert_allclose(bars[0], [[0.1, 0], [0.32, 0]])
@@ -213,4 +229,5 @@ def test_contrasts_show_interval_seeds_margin_and_verdict_of_each_difference():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["B − A", "C − B"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
     assert "bar: its 97.5% interval" in text_of(figure)
-    assert not figures.contrasts_figure(rows, "Differences", 0.0).axes[0].patches
+    without_margin = [dataclasses.replace(verdict, margin=0.0) for verdict in (better, few)]
+    assert not figures.contrasts_figure(without_margin, "Differences").axes[0].patches

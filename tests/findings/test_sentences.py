@@ -20,7 +20,7 @@ from utils.stats.paired import detectable_difference
 def test_steadiness_that_is_not_distinguished_says_what_would_have_been_found():
     runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.31) for s in range(6)]}
     (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
-    ratio = float(re.search(r"with this spread, 6 seeds find a ratio of (\S+) in 80%", stability_sentence(verdict))[1])
+    ratio = float(re.search(r"6 seeds would detect a ratio of (\S+) with 80% power", stability_sentence(verdict))[1])
     found = detectable_difference(verdict.differences.std(ddof=1), 6, 1)
     assert ratio == pytest.approx(np.exp(found), rel=0.01) and ratio > 1
 

@@ -38,8 +38,8 @@ def test_not_distinguished_says_from_five_seeds_what_would_have_been_found():
     counts = {"A": [9800, 9810, 9790, 9805, 9799], "B": [9810, 9790, 9805, 9799, 9811]}
     word, sentence = only(runs_of(**counts))
     assert word == "not distinguished"
-    assert re.search(r"with this spread, 5 seeds find a difference of \d\.\d\d points in 80% of repetitions$", sentence)
-    assert "with this spread" not in only(runs_of(**{name: values[:4] for name, values in counts.items()}))[1]
+    assert re.search(r"5 seeds would detect a difference of \d\.\d\d points with 80% power$", sentence)
+    assert "would detect" not in only(runs_of(**{name: values[:4] for name, values in counts.items()}))[1]
 
 
 def test_too_few_seeds_and_undefined():

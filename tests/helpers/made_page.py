@@ -4,6 +4,8 @@ from made_records import make_record
 
 from models import FCN
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
+from utils.findings.results import Results
+from utils.report.original import Original
 from utils.report.page import results_text
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
@@ -24,8 +26,9 @@ def make_runs(seeds, models=MODELS, **options):
     }
 
 
-def text_of(runs, left_out=(), timing=None, original=None, pictures=""):
-    return results_text(runs, {}, {}, left_out, timing, original or {}, [], pictures, TASK)
+def text_of(runs, left_out=(), timing=None, original=None, diverged=None):
+    results = Results(TASK, runs, diverged=diverged or {}, left_out=left_out, timing=timing)
+    return results_text(results, original or Original())
 
 
 def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:

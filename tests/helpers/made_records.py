@@ -4,6 +4,7 @@ import dataclasses
 import zlib
 
 import numpy as np
+from sklearn.metrics import precision_recall_fscore_support
 
 from utils.records.flow import BINS, on_main_path
 from utils.records.record import RunRecord
@@ -153,8 +154,15 @@ def make_test_outcome(
         "best_test_correct": best_correct,
         "best_test_accuracy": best_correct / total,
         "best_test_loss": 2.9 * (1 - accuracy),
+        "per_class": per_class(labels, predictions, classes),
         "arrays": arrays,
     }
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
+    """Precision, recall and F1 of each class by scikit-learn; NaN where a class has no prediction or no image."""
+    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
+    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
 
 
 def flow_arrays(model: str, seed: int, epochs: int, *, scale: float = 1.0) -> dict:
@@ -209,7 +217,7 @@ def with_predictions(seed: int, model: str, predictions) -> object:
     """Ten images of class 0, twenty of class 1, predicted as said; a third class has none."""
     record = make_record(model, seed, class_names=("a", "b", "c"))
     arrays = {"test_labels": np.repeat([0, 1], [10, 20]), "test_predictions": np.asarray(predictions)}
-    return dataclasses.replace(record, arrays=arrays)
+    return dataclasses.replace(record, arrays=arrays, per_class=per_class(*arrays.values(), 3))
 
 
 def predictions_of(wrong_zeros: int, wrong_ones: int) -> np.ndarray:

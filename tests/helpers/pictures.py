@@ -8,12 +8,13 @@ import matplotlib.text
 from made_records import CIFAR_CLASSES, make_record
 from matplotlib.figure import Figure
 
-from utils.figures.panels import Difference
-from utils.findings.runs import accuracies_of
-from utils.stats.intervals import mean_interval
+from models import FCN
+from utils.experiment import Contrast, Experiment, Task, TrainConfig
+from utils.findings.verdicts import Verdict, accuracy_verdicts
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
 LONG = "CNNWithResidual-Regularized"
+RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
 
 def make_runs(models, seeds, **options):
@@ -67,9 +68,13 @@ def assert_legends_spare_data(name: str, figure: Figure) -> None:
             assert not any(box.contains(x, y) for x, y in points), f"{name}: the legend covers {line.get_label()}"
 
 
-def planned(runs, *pairs, verdict="not distinguished") -> list[Difference]:
-    rows = []
-    for a, b in pairs:
-        seeds = accuracies_of(runs[b]) - accuracies_of(runs[a])
-        rows.append(Difference(f"{b} − {a}", mean_interval(seeds), seeds, verdict))
-    return rows
+def planned(runs, *pairs, margin=0.0) -> list[Verdict]:
+    return accuracy_verdicts(runs, [Contrast(a, b) for a, b in pairs], margin)
+
+
+def task_of(models, *pairs, variants=None, margin=0.0) -> Task:
+    """A task of these models that plans to compare `pairs`, and as well `variants`, whose confusions are compared."""
+    contrasts = [Contrast(a, b) for a, b in pairs]
+    contrasts += [Contrast(*variants, differs=("dropout",))] if variants else []
+    experiments = [Experiment(model, FCN, RECIPE) for model in models]
+    return Task("task_1_1", "mnist", experiments, contrasts, equivalence_margin=margin)

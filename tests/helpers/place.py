@@ -9,7 +9,7 @@ from made_records import make_record, make_timing
 
 from models import FCN
 from utils import cli
-from utils.command import outputs, plan, processes, schedule
+from utils.command import outputs, plan, processes, schedule, steps
 from utils.command.plan import hashes_of
 from utils.data import specs as datasets
 from utils.data.specs import DIGITS
@@ -93,9 +93,9 @@ def place(tmp_path, monkeypatch) -> Place:
         place.trained.append(job.stem)
         return run_cell(job, on_epoch)
 
-    def draw_task(runs, timing, folder, declared, *, ablation, **_):
-        place.ablation_drawn = list(ablation)
-        place.drawn.append({model: [record.seed for record in records] for model, records in runs.items()})
+    def draw_task(results, folder):
+        place.ablation_drawn = list(results.ablation)
+        place.drawn.append({model: [record.seed for record in records] for model, records in results.runs.items()})
 
     monkeypatch.setitem(datasets.DATASETS, "digits", DIGITS)  # so that a recipe on it is declared, and no quick look
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
@@ -103,8 +103,8 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(outputs, "draw_task", draw_task)
     place.draw_task = draw_task
     monkeypatch.setattr(processes, "run_cell", counted)
-    for module in (cli, schedule):
+    for module in (steps, plan):
         monkeypatch.setattr(module, "physical_cores", lambda: 1)
     monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
-    monkeypatch.setattr(cli, "timing_pass", lambda experiments, *_: make_timing([e.name for e in experiments]))
+    monkeypatch.setattr(steps, "timing_pass", lambda experiments, *_: make_timing([e.name for e in experiments]))
     return place

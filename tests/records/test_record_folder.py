@@ -73,7 +73,7 @@ FAULTS = {
     "renamed": (rename, "don't fit its name"),
     "another task": (change(task="task_9"), "a record of task_9, not of task_1_1"),
     "another recipe": (change(config_hash="ffffffffffff"), "another recipe (ffffffffffff, now 0123456789ab)"),
-    "interrupted": (change(status="interrupted", message="at epoch 3"), "interrupted (at epoch 3)"),
+    "a status that there isn't": (change(status="interrupted"), "its model, seed or status don't fit its name"),
 }
 
 

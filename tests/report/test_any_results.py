@@ -13,9 +13,11 @@ from made_records import make_record, make_timing
 
 from models import FCN
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
-from utils.report.claims import RULES
+from utils.findings.results import Results
+from utils.report.original import Original, read_original
 from utils.report.page import conclusions, results_text
 
+CLAIMS = [claim for task in ("task_1_1", "task_1_2") for claim in read_original(task).claims]
 LOSS = st.just(0.0) | st.floats(1e-6, 10)
 
 
@@ -45,8 +47,8 @@ def test_any_small_results_give_a_report_without_nan(data, epochs, family):
     experiments = [Experiment(name, FCN, TrainConfig(epochs, 64, "adam", 1e-3)) for name in names]
     contrasts = [Contrast(*(names["ABCD".index(letter)] for letter in (c.a, c.b))) for c in FAMILIES[family]]
     task = Task("tiny", "mnist", experiments, contrasts, equivalence_margin=0.001)
-    text = results_text(runs, {}, {"FCN": [9]}, [], timing, {}, list(RULES), "", task)
-    text += conclusions(runs, {}, timing, task)
+    results = Results(task, runs, diverged={"FCN": [9]}, timing=timing)
+    text = results_text(results, Original(claims=CLAIMS)) + conclusions(results)
     assert re.search(r"\b(nan|None|inf)\b", text) is None and "p = 0.000" not in text
 
 
@@ -64,7 +66,7 @@ def test_models_that_are_alike_are_seldom_called_better(family):
         false = 0
         for _ in range(repetitions):
             counts = np.rint(TOTAL * random.normal(0.87, spread, (4, seeds)))
-            text = conclusions(runs_of(**dict(zip("ABCD", counts, strict=True))), {}, None, task)
+            text = conclusions(Results(task, runs_of(**dict(zip("ABCD", counts, strict=True)))))
             assert "3 planned contrasts" in text
             false += " is better than " in text
         rates.append(false / repetitions)

@@ -1,6 +1,7 @@
 """The original report's claims: every one has a rule, and each rule can confirm, refute and leave open."""
 
 import dataclasses
+import inspect
 import json
 import re
 
@@ -10,20 +11,21 @@ from made_records import CIFAR_CLASSES, make_record, make_timing, wavy_record, w
 
 from task_1_1_mnist import TASK as TASK_1_1
 from task_1_2_cifar import TASK as TASK_1_2
-from utils.command.outputs import ORIGINAL_REPORT
-from utils.report.claims import RULES, Evidence, Finding, examined, outcome
+from utils.findings.results import Results
+from utils.report.claims import RULES, Finding, examine, outcome
+from utils.report.original import ORIGINAL_REPORT, read_original
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
 RESIDUAL, REGULARIZED = "CNNWithResidual", "CNNWithResidual-Regularized"
 
 
-def claim(start):
-    (found,) = [text for text in RULES if text.startswith(start)]
+def claim(start, task):
+    (found,) = [claim for claim in read_original(task.name).claims if claim.text.startswith(start)]
     return found
 
 
 def verdict(start, runs, timing=None, task=TASK_1_1, diverged=None):
-    ((_, word, numbers, _),) = examined([claim(start)], Evidence(runs, timing, task, diverged or {}))
+    _, word, numbers, _ = examine(claim(start, task), Results(task, runs, diverged=diverged or {}, timing=timing))
     assert "nan" not in numbers
     return re.match(r"\*\*(.*)\*\*", word)[1]
 
@@ -38,18 +40,26 @@ def runs_of(task_1_2=False, seeds=4, **accuracies):
 
 def test_every_claim_has_a_rule_and_every_rule_a_claim():
     report = json.loads(ORIGINAL_REPORT.read_text(encoding="utf-8"))
-    assert {entry["claim"] for entry in report["claims"]} == set(RULES)
-    told = {"overfitting_from_epoch": "overfitting starts", "accuracy_stagnates_from_epoch": "accuracy stagnates"}
-    for model, run in report["runs"].items():
-        assert run["claims"].keys() <= told.keys() | {"most_stable", "vanishing_gradients"}
-        for start in told.keys() & run["claims"].keys():
-            epoch = run["claims"][start] or "not at all"
-            (text,) = (
-                entry["claim"]
-                for entry in report["claims"]
-                if entry["task"] == run["task"] and entry["claim"].startswith(told[start])
-            )
-            assert f" {epoch} ({model})" in text
+    assert {entry["rule"] for entry in report["claims"]} == set(RULES)
+    read = [claim for task in (TASK_1_1, TASK_1_2) for claim in read_original(task.name).claims]
+    assert [claim.rule for claim in read] == [entry["rule"] for entry in report["claims"]]  # none is of another task
+    for claim, entry in zip(read, report["claims"], strict=True):
+        inspect.signature(RULES[claim.rule].find).bind(None, **claim.arguments)
+        for model, epoch in entry["arguments"].get("epochs", {}).items():
+            assert f" {epoch or 'not at all'} ({model})" in claim.text
+
+
+@pytest.mark.parametrize(
+    "task, rule, epochs",
+    [
+        (TASK_1_1, "overfits", {"FCN": 7, "SimpleCNN": 4, RESIDUAL: 12}),
+        (TASK_1_2, "overfits", {"CIFARCNN": 9, RESIDUAL: 4, REGULARIZED: None}),
+        (TASK_1_2, "stagnates", {"CIFARCNN": 9, RESIDUAL: 11, REGULARIZED: 5}),
+    ],
+)
+def test_the_epochs_that_the_report_claims_are_of_models_by_our_names(task, rule, epochs):
+    (claim,) = [claim for claim in read_original(task.name).claims if claim.rule == rule]
+    assert claim.arguments == {"epochs": epochs}
 
 
 def test_one_refuted_statement_refutes_and_one_open_leaves_open():
@@ -75,7 +85,9 @@ def test_trains_fastest(order, word):
 
 
 def test_an_outcome_names_what_it_holds_for():
-    words = {row[0][:12]: row[1] for row in examined(list(RULES), Evidence(runs_of(FCN=0.9), None, TASK_1_1, {}))}
+    results = Results(TASK_1_1, runs_of(FCN=0.9))
+    claims = [claim for task in (TASK_1_1, TASK_1_2) for claim in read_original(task.name).claims]
+    words = {row[0][:12]: row[1] for row in (examine(claim, results) for claim in claims)}
     assert words["FCN trains f"] == words["CIFARCNN tra"] == "**not decided** (on this machine)"
     assert words["accuracy dif"] == "**not decided** (the order)" and words["accuracy sta"] == "**not decided**"
 

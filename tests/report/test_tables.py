@@ -1,15 +1,20 @@
 """Tables of the ablation, of the original protocol and of confusions, and the text around them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_ablation import ABLATION, ablation_runs
-from made_page import rows_of
-from made_records import make_record, pair_of_models
+from made_page import TASK, rows_of, text_of
+from made_records import make_record, pair_of_models, with_predictions
 from pictures import CIFAR
 from scipy import stats
+from sklearn.metrics import f1_score, precision_score, recall_score
 
+from utils.findings.results import Results
+from utils.report.original import Original
 from utils.report.page import original_protocol_text
-from utils.report.tables import ablation_table, confusion_change_table, protocol_table
+from utils.report.tables import ablation_table, classes_table, confusion_change_table, protocol_table
 
 
 def test_the_table_of_changes_names_the_largest_first():
@@ -29,15 +34,15 @@ def test_differences_of_the_ablation_are_paired_by_seed():
     difference = 100 * (correct[1] - correct[0]) / 2000
     low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
     runs["CNNWithResidual-Dropout"] = dropped[1:]
-    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    rows = rows_of(ablation_table(Results(ABLATION, {}, runs)), "overfitting")
     title = "minus CNNWithResidual, points (same seeds)"
     found = rows["CNNWithResidual-Dropout (3 seeds)"][title]
     assert found == f"{difference.mean():.2f} ({low:.2f} to {high:.2f}), 3 seeds"  # of 4 and 3
     runs["CNNWithResidual-Dropout"] = [make_record("CNNWithResidual-Dropout", 9, **CIFAR)]
-    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    rows = rows_of(ablation_table(Results(ABLATION, {}, runs)), "overfitting")
     assert rows["CNNWithResidual-Dropout (1 seed)"][title] == "no common seed"
     runs["CNNWithResidual-Dropout"] += dropped[3:]
-    rows = rows_of(ablation_table(runs, ABLATION), "overfitting")
+    rows = rows_of(ablation_table(Results(ABLATION, {}, runs)), "overfitting")
     one = 100 * (dropped[3].test_correct - plain[3].test_correct) / 2000
     assert rows["CNNWithResidual-Dropout (2 seeds)"][title] == f"{one:.2f}, 1 seed"
 
@@ -49,7 +54,7 @@ def original_runs(*accuracies):
     return {"FCN": records, "Ours": [make_record("Ours")]}
 
 
-ORIGINAL = {"FCN": {"val_accuracy": [90.0, 98.16]}}
+ORIGINAL = Original({"FCN": {"val_accuracy": [90.0, 98.16]}})
 
 
 @pytest.mark.parametrize(
@@ -71,6 +76,35 @@ def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
 
 
 def test_the_original_protocols_text_is_labelled_and_names_what_is_left_out():
-    text = original_protocol_text(original_runs(0.98, 0.981), ["B-seed0.json: failed (out of memory)"], ORIGINAL)
+    text = original_protocol_text(
+        Results(TASK, original_runs(0.98, 0.981), left_out=["B-seed0.json: failed (out of memory)"]), ORIGINAL
+    )
     assert "2 seeds (0, 1)" in text and "only to check its figures" in text and "- B-seed0.json: failed" in text
-    assert "No finished run" in original_protocol_text({}, [], ORIGINAL)
+    assert "No finished run" in original_protocol_text(Results(TASK, {}), ORIGINAL)
+
+
+def test_the_table_of_each_class_has_the_means_of_scikit_learns_values():
+    """Of class a 10 images and of b 20, unlike mistakes in two seeds; c has no image, and in one seed no prediction."""
+    for wrong in ([(3, 5), (1, 8)], [(0, 5), (1, 8)]):
+        records, _ = pair_of_models(wrong, wrong)
+        records = list(records)
+        labels = records[0].arrays["test_labels"]
+        rows = [line.strip("| ").split(" | ") for line in classes_table(records).splitlines() if line.startswith("|")]
+        assert rows[0] == ["class", "precision", "recall", "F1"] and [row[0] for row in rows[2:]] == ["a", "b", "c"]
+        options = {"labels": range(3), "average": None, "zero_division": np.nan}
+        for column, score in enumerate((precision_score, recall_score, f1_score), 1):
+            of_seeds = [score(labels, record.arrays["test_predictions"], **options) for record in records]
+            for row, value in zip(rows[2:], np.mean(of_seeds, axis=0), strict=True):
+                assert row[column] == ("undefined" if np.isnan(value) else f"{value:.1%}"), (row, column)
+        assert rows[4][2] == "undefined" and rows[2][1] != rows[2][2]
+        assert "means over 2 seeds" in classes_table(records) and "1 seed" in classes_table(records[:1])
+        assert classes_table([records[0], dataclasses.replace(records[1], per_class=None)]) == ""
+    assert rows[4] == ["c", "undefined", "undefined", rows[4][3]]
+
+
+def test_a_class_that_is_never_predicted_has_an_undefined_precision_and_stands_in_the_page():
+    record = with_predictions(0, "FCN", np.ones(30, dtype=int))
+    (row,) = [line for line in classes_table([record]).splitlines() if line.startswith("| a |")]
+    assert row.startswith("| a | undefined | 0.0% |")
+    record = make_record("FCN")
+    assert classes_table([record]) in text_of({"FCN": [record]})

@@ -26,7 +26,7 @@ def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, 
         monkeypatch.setattr(cost, constant, 0)
     monkeypatch.setattr(cost, "ROUNDS", 3)
     experiments = [Experiment(str(width), partial(FCN, hidden=(width,)), CONFIG) for width in (4, 8)]
-    timing = timing_pass(experiments, data, 10, EXECUTION)
+    timing = timing_pass(experiments, data, EXECUTION)
     assert list(timing.models) == ["4", "8"] and (timing.reference, timing.rounds) == ("4", 3)
     for measures in timing.models.values():
         times = np.array(list(measures.values()))
@@ -63,7 +63,7 @@ def test_what_is_timed_and_how_calls_become_times_of_a_step(data, monkeypatch):
         return {"spy": [np.array([seconds, 4.0 * seconds, 2.0 * seconds])] * rounds}
 
     monkeypatch.setattr(cost, "benchmark", benchmark)
-    measures = timing_pass([Experiment("spy", Spy, CONFIG)], data, 10, EXECUTION).models["spy"]
+    measures = timing_pass([Experiment("spy", Spy, CONFIG)], data, EXECUTION).models["spy"]
     assert calls == {
         cost.TRAIN_SECONDS: [("training", (64, 1, 8, 8))] * 10,
         cost.INFERENCE_SECONDS: [("inference", (64, 1, 8, 8))],
@@ -87,7 +87,7 @@ def test_seconds_per_step_are_those_of_one_step(data, monkeypatch, steps):
 
     monkeypatch.setattr(cost, "seconds_per_call", measured)
     experiment = Experiment("tiny", partial(FCN, hidden=(4,)), CONFIG)
-    seconds = seconds_per_step(experiment, data, 10, EXECUTION, steps)
+    seconds = seconds_per_step(experiment, data, EXECUTION, steps)
     assert 0 < seconds == durations[0][-1] / steps  # the last call, after one to warm up
     assert len(durations[0]) == 2
 
@@ -100,7 +100,7 @@ def machine(monkeypatch, data):
     """`machine(units, convolution, steps)` is what a machine with these bf16 units and (fp32, bf16) times chooses."""
 
     def choose(units, convolution=None, steps=None, device="cpu"):
-        def step(experiment, data, num_classes, execution, **options):
+        def step(experiment, data, execution, **options):
             return dict(zip(("fp32", "bf16"), steps[experiment.name], strict=True))[execution.precision]
 
         times = dict(zip(("fp32", "bf16"), convolution or (), strict=bool(convolution)))
@@ -108,7 +108,7 @@ def machine(monkeypatch, data):
         monkeypatch.setattr(cost, "_convolution_seconds", lambda execution: times[execution.precision])
         monkeypatch.setattr(cost, "seconds_per_step", step)  # without `steps`, timing a model is a TypeError
         experiments = [Experiment(name, FCN, CONFIG) for name in ("A", "B")]
-        return choose_precision(experiments, data, 10, Execution(torch.device(device), "fp32", 1))
+        return choose_precision(experiments, data, Execution(torch.device(device), "fp32", 1))
 
     return choose
 
