@@ -12,7 +12,8 @@ from utils import cli
 from utils.command import outputs, plan, processes, schedule, steps
 from utils.command.plan import hashes_of
 from utils.data import specs as datasets
-from utils.data.specs import DIGITS
+from utils.data.sources import load_arrays
+from utils.data.specs import DIGITS, data_sha256
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.records.folder import publish
 from utils.records.timing import write_timing
@@ -40,6 +41,7 @@ WITH_ABLATION = Task(
         Experiment("A-Moved", SMALL, dataclasses.replace(RECIPE, augmentation=True)),
     ],
 )
+DIGITS_SHA256 = data_sha256(DIGITS, load_arrays(DIGITS, Path()))
 HASHES = hashes_of(TASK.experiments, DIGITS)
 
 
@@ -77,6 +79,7 @@ class Place:
                 model, int(seed), task="tiny", dataset="digits", image_shape=(1, 8, 8), test_total=360,
                 config_hash=hashes[model],
             )  # fmt: skip
+            record = dataclasses.replace(record, data_sha256=DIGITS_SHA256)
             publish(self.plots / "records" / kind, record)
         write_timing(self.plots / "records" / kind, make_timing(list(hashes)))
         return digests(self.plots)
@@ -103,6 +106,9 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(outputs, "draw_task", draw_task)
     place.draw_task = draw_task
     monkeypatch.setattr(processes, "run_cell", counted)
+    # In this process, which a test can watch and break: starting another takes seconds.
+    monkeypatch.setattr(steps, "why_not_apart", lambda jobs: "")
+    monkeypatch.setattr(steps, "run_side_by_side", lambda jobs, _, on_epoch: processes.run_in_turn(jobs, on_epoch))
     for module in (steps, plan):
         monkeypatch.setattr(module, "physical_cores", lambda: 1)
     monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order

@@ -137,14 +137,14 @@ def collect(
     """
     kind = jobs[0].execution.kind
     folder, outcome = plan.records_folder(kind), Outcome()
-    if not plan.spec.pinned:
-        mark_data(folder, jobs[0].data_sha256)
     awaited = Counter(job.experiment.name for job in jobs)  # {model: runs that are still to come}
     drops = plan.drops_older_records
     published: list[RunRecord] = []
     try:
         for record in chain(done, trained):
             try:
+                if not (plan.spec.pinned or published):
+                    mark_data(folder, record.data_sha256)
                 progress.say(publish(folder, record))
             except OSError as error:  # for example a full disk: this cell has failed, the others continue
                 record = replace(record, status="failed", message=str(error))
