@@ -137,18 +137,24 @@ def under_original_protocol(task: Task) -> Task:
 
 
 def model_options(model: Callable) -> dict:
-    """The name of the class behind `model`, as "class", and the options that differ from the class's defaults."""
+    """The name of the class or function behind `model`, as "class", and the options that differ from its defaults."""
     if not isinstance(model, partial):
         return {"class": model.__name__}
     defaults = model_defaults(model)
-    options = {name: value for name, value in model.keywords.items() if value != defaults.get(name)}
+    options = {name: _named(value) for name, value in model.keywords.items()}
+    options = {name: value for name, value in options.items() if value != defaults.get(name)}
     return {"class": model.func.__name__, **options}
+
+
+def _named(value):
+    """A class or function by its qualified name, such as "torch.nn.modules.activation.GELU"; a plain value as it is."""
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else value
 
 
 def model_defaults(model: Callable) -> dict:
     """The default of every option of the class behind `model`, {name: default}."""
     signature = inspect.signature(model.func if isinstance(model, partial) else model)
-    return {name: parameter.default for name, parameter in signature.parameters.items()}
+    return {name: _named(parameter.default) for name, parameter in signature.parameters.items()}
 
 
 def resolved_config(config: TrainConfig) -> dict:

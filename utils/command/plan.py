@@ -93,6 +93,9 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
     recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
     task = overridden(task, options)
+    for experiment in task.experiments:
+        if faults := experiment.config.faults():
+            raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
     limit, classes = task.experiments[0].config.limit, len(spec.class_names)
     if limit and limit < classes:
         raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")

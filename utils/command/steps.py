@@ -11,7 +11,7 @@ from utils import streams
 from utils.command.locks import sole_writer
 from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
 from utils.command.plan import Plan
-from utils.command.preflight import check_everything, reusable, tell_about_data, with_its_threads
+from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.schedule import chosen_execution, estimate, make_jobs
@@ -117,6 +117,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     if plan.resume:
         waiting = [with_its_threads(job) for job in waiting]
     folder = plan.records_folder(execution.kind)
+    if waiting:
+        check_models(waiting, data)
     check_everything(folder, jobs, waiting, plan)
     remove_leftovers(plan.output, "*.png")  # only pictures: the user may keep other files there
     for written in (folder.parent, folder):

@@ -24,7 +24,9 @@ LABEL_LETTERS = 30  # letters that fit on a line of a row's name
 
 def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
     """`metric` of each seed over the epochs, shape (n, epochs)."""
-    return np.array([record.curve(metric) for record in records])
+    curves = [record.curve(metric) for record in records]
+    longest = max(map(len, curves))  # a run that stopped early has a gap at its end
+    return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves])
 
 
 def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
