@@ -175,7 +175,7 @@ def seed_values(
 
 def last_gaps(records: Sequence[RunRecord]) -> np.ndarray:
     """Validation minus fit loss of each seed in its last epoch, shape (n,)."""
-    return (curves_of(records, "val_loss") - curves_of(records, "fit_loss"))[:, -1]
+    return np.array([(record.curve("val_loss") - record.curve("fit_loss"))[-1] for record in records])
 
 
 def accuracy_against(

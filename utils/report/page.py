@@ -98,11 +98,11 @@ def _what_was_run(runs: Runs) -> str:
     config = first.config
     seeds = sorted({record.seed for records in runs.values() for record in records})
     optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[config["optimizer"]]
-    extras = [setting(name, config[name]) for name in SETTINGS_TOLD if name in config]
+    rate = [f"{config['learning_rate']:g}", *(setting(name, config[name]) for name in SETTINGS_TOLD if name in config)]
     return (
         f"{first.data_name}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
-        f"{optimizer} with learning rate {', '.join([f'{config['learning_rate']:g}', *extras])}. Trained on {_machines(runs)}."
+        f"{optimizer} with learning rate {', '.join(rate)}. Trained on {_machines(runs)}."
     )
 
 
