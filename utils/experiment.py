@@ -87,6 +87,7 @@ class Experiment:
     name: str
     model: Callable
     config: TrainConfig
+    source: str = ""  # of a model from elsewhere: what identifies its code, and so its records
 
 
 @dataclass(frozen=True)
@@ -181,5 +182,7 @@ def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[
         "parameters": {name: list(shape) for name, shape in parameter_shapes.items()},
         "config": resolved_config(experiment.config),
     }
+    if experiment.source:
+        content["source"] = experiment.source
     # Sorted keys: the same content must give the same hash, in whatever order its options were written.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -115,6 +115,15 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         what.add_argument("--ablation", action="store_true", help=f"the default models and {added}")
     parser.set_defaults(ablation=False)
     what.add_argument(
+        "--add",
+        nargs="+",
+        metavar="MODEL",
+        help="compare FILE.py:NAME, torchvision:NAME or timm:NAME with these; results go to runs/added",
+    )
+    what.add_argument(
+        "--against", metavar="NAME", help=f"what --add contrasts with; default: {task.experiments[-1].name}"
+    )
+    what.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="holdout",
@@ -168,6 +177,10 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"argument --seeds: {' '.join(map(str, options.seeds))} names a seed twice")
     if options.models and len(set(options.models)) < len(options.models):
         parser.error(f"argument --models: {' '.join(options.models)} names a model twice")
+    if options.against and not options.add:
+        parser.error("argument --against: goes with --add")
+    if options.add and (options.ablation or options.protocol == "original"):
+        parser.error("argument --add: not allowed with --ablation or --protocol original")
     if options.kind and not options.replot:
         parser.error("argument --kind: only allowed with --replot")
     if options.replot and options.time_only:

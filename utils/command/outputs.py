@@ -32,7 +32,7 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
         if not plan.quick:
             return
     # A quick look isn't compared with the original report, which had other data or another recipe.
-    original = Original() if plan.quick else read_original(Path(task.name).name)
+    original = Original() if plan.quick or plan.added else read_original(Path(task.name).name)
     if task.protocol == "original":
         text = original_protocol_text(results, original)
     else:

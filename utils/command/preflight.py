@@ -23,9 +23,14 @@ class ModelError(ValueError):
     """A model that breaks the contract of docs/adding-a-model.md; the message names it and the fault."""
 
 
-def reusable(job: CellJob) -> RunRecord | None:
-    """The cell's record if it finished before, else None. If the training code has changed: None, and a message."""
+def reusable(job: CellJob, committed: Path | None = None) -> RunRecord | None:
+    """The cell's record if it finished before, here or among the `committed` records; else None.
+
+    If the training code has changed since it finished here: None, and a message.
+    """
     record = job.finished_record()
+    if record is None and committed is not None:
+        return job.finished_record(committed)
     if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
         say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, cycle, islice
 
 from utils import streams
+from utils.command.added import remember
 from utils.command.locks import sole_writer
 from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
 from utils.command.plan import Plan
@@ -112,7 +113,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     Prints the plan. Raises what `check_everything` raises; nothing has been changed then.
     """
     execution = jobs[0].execution
-    done = [record for job in jobs if plan.resume and (record := reusable(job)) is not None]
+    found = [reusable(job, plan.committed(job.experiment, execution.kind)) for job in jobs if plan.resume]
+    done = [record for record in found if record is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
     if plan.resume:
         waiting = [with_its_threads(job) for job in waiting]
@@ -123,6 +125,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     remove_leftovers(plan.output, "*.png")  # only pictures: the user may keep other files there
     for written in (folder.parent, folder):
         remove_leftovers(written)
+    if plan.added:
+        remember(plan.output, plan.added)
     seconds = estimate(waiting, data, execution)
     # The longest first: started last, it would run alone at the end while the other cores wait.
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
