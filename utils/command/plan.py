@@ -27,8 +27,10 @@ class Plan:
 
     `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
     `output`. `quick` marks a quick look: a run that differs from the task's recipes, whose results stay apart.
-    `added` maps what the command line adds to the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be trained, otherwise "". If `chooses_precision` is
-    true, the precision of `execution` is fp32 only until the models have been probed.
+    `added` maps what the command line adds to
+    the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
+    trained, otherwise "". If `chooses_precision` is true, the precision of `execution` is fp32 until the models have
+    been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
