@@ -57,6 +57,11 @@ def source_hash(experiment: Experiment) -> str:
     return sha256(repr([(path.name, _code(path)) for path in sources]).encode())[:12]
 
 
+def sources_digest(module: ModuleType) -> str:
+    """Twelve hexadecimal digits of the code of `module` and of the local modules that it imports, without comments."""
+    return sha256(repr([(path.name, _code(path)) for path in sorted(local_sources(module))]).encode())[:12]
+
+
 def _code(path: Path) -> str:
     """The syntax tree of a source file as text, without what changes no result: comments, layout and docstrings."""
     tree = ast.parse(path.read_bytes())
