@@ -159,7 +159,12 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
     """{name: config hash} of the experiments on the data set. Raises ValueError if a model can't take its images."""
     hashes = {}
     for experiment in experiments:
-        shapes = parameter_shapes(experiment, spec.image_shape, len(spec.class_names))
+        try:
+            shapes = parameter_shapes(experiment, spec.image_shape, len(spec.class_names))
+        except Exception as error:
+            images = f"images {spec.image_shape} in {len(spec.class_names)} classes"
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise ValueError(f"{experiment.name} can't be built for {images}: {kind}{error}") from error
         hashes[experiment.name] = config_hash(experiment, spec.name, shapes)
     return hashes
 
