@@ -25,7 +25,7 @@ def test_a_backend_that_is_not_installed_ends_no_command(tmp_path):
     """A notebook server names its own one to every process."""
     path = tmp_path / "picture.png"
     command = [sys.executable, "-c", CODE, path]
-    environment = os.environ | {"MPLBACKEND": "module://no_such_inline.backend_inline"}
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
     assert done.returncode == 7, done.stderr
     assert path.read_bytes().startswith(b"\x89PNG")
