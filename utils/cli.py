@@ -24,6 +24,7 @@ def main(task: Task) -> NoReturn:
     if threading.current_thread() is threading.main_thread():  # which alone may handle signals
         # As an exception, SIGTERM unwinds the stack like Ctrl-C: processes end, locks are released, results are drawn.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ["MPLBACKEND"] = "agg"  # matplotlib can't be imported while this names a backend that isn't installed
     code = run(task)
     close_streams()
     sys.exit(code)

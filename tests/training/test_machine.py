@@ -18,7 +18,7 @@ def source_hash(model) -> str:
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
-    """Copies of the sources in a folder of their own, whose models are `models_`, and `edit(path)` for those."""
+    """Copies of the sources in a folder of their own, whose models are `models_`, and `edit(path, text)` for those."""
     for name in ("models_", "utils_"):
         shutil.copytree(CHECKOUT / name.strip("_"), tmp_path / name)
     (tmp_path / "models_/own.py").write_text("from models_ import parts\nclass Own(parts.Part): pass\n")
@@ -26,8 +26,9 @@ def copies(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(machine, "UTILS", tmp_path / "utils_")
 
-    def edit(path):
-        (tmp_path / path).write_text((tmp_path / path).read_text() + "# edited\n")
+    def edit(path, text=None):
+        path = tmp_path / path
+        path.write_text(path.read_text() + "edited = 1\n" if text is None else text)
 
     yield edit
     for name in [name for name in sys.modules if name.partition(".")[0] == "models_"]:
@@ -75,3 +76,44 @@ def test_each_model_has_the_hash_of_its_own_sources(copies):
     assert source_hash(fcn.FCN) == hashes[0] and source_hash(cnn.SimpleCNN) != hashes[1]
     copies("models_/fcn.py")
     assert source_hash(fcn.FCN) != hashes[0]
+
+
+def test_the_hash_of_sources_ignores_comments_layout_and_docstrings(copies):
+    from models_ import own
+
+    path, source = "models_/parts.py", "class Part:\n    def forward(self, x):\n        return x + 1\n"
+    copies(path, source)
+    before = source_hash(own.Own)
+    same = [
+        "# a comment\nclass Part:\n\n    def forward(self, x):  # another\n        return (x + 1)\n",
+        '"""A module."""\nclass Part:\n    """A class."""\n    def forward(self, x):\n        """A method."""\n'
+        "        return x + 1\n",
+    ]
+    for text in same:
+        copies(path, text)
+        assert source_hash(own.Own) == before, text
+    others = [
+        source.replace("+ 1", "+ 2"),
+        source.replace("return x + 1", "x + 1"),
+        source.replace("return", "'a string that is no docstring' if x else 1; return"),
+        source.replace("def", "async def"),
+        "'a docstring'\n'and a string after it'\n" + source,
+    ]
+    hashes = {before}
+    for text in others:
+        copies(path, text)
+        hashes.add(source_hash(own.Own))
+    assert len(hashes) == 1 + len(others)
+
+
+def test_code_that_moves_to_another_file_is_other_code(copies):
+    """Joined without their names, the sources of both would be the same."""
+    from models_ import own
+
+    header = "from models_ import parts\nclass Own(parts.Part): pass\n"
+    copies("models_/own.py", header + "b = 1\n")
+    copies("models_/parts.py", "class Part: pass\n")
+    before = source_hash(own.Own)
+    copies("models_/own.py", header)
+    copies("models_/parts.py", "b = 1\nclass Part: pass\n")
+    assert source_hash(own.Own) != before

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 
 import torch
 
@@ -40,7 +40,7 @@ def why_not_apart(jobs: Sequence[CellJob]) -> str:
     """Why the cells can't run in processes of their own; "" if they can."""
     for job in jobs:
         try:
-            pickle.dumps(job)
+            ForkingPickler.dumps(job)
         except Exception as error:
             return f"{job.experiment.name} can't be sent to another process ({type(error).__name__}: {error})"
     if not hasattr(sys.modules["__main__"], "__file__"):
