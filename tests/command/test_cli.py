@@ -123,7 +123,7 @@ def test_bad_usage_names_the_fault_and_writes_nothing(checkout, capsys, argument
 def test_cuda_without_cuda_is_refused(checkout, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run(TASK, ["--device", "cuda"]) == 2
-    assert "not available here: choose auto or one of" in capsys.readouterr().err
+    assert "--device cuda: there is none here; choose from auto, cpu" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_is_a_file_is_refused(checkout, capsys):

@@ -64,12 +64,19 @@ def test_labels_that_cannot_be_trained_on_are_named(place, monkeypatch, capsys, 
     assert place.trained == [] and digests(place.folder) == before
 
 
+def rows(images) -> set[bytes]:
+    return {image.tobytes() for image in images.images.numpy()}
+
+
 @pytest.mark.parametrize("limit", [100, 101, 109, 110, 300])
 def test_any_limit_leaves_a_subset_for_the_fit_loss(place, monkeypatch, limit):
     monkeypatch.setattr(data, "FIT_SUBSET", 100)
     splits, whole = (data.load_splits(DIGITS, place.folder, limit=count) for count in (limit, None))
-    assert torch.equal(splits.train.images, whole.train.images[:limit])
-    assert (len(splits.train), len(splits.fit), len(splits.val), len(splits.test)) == (limit, 100, 287, 360)
+    # As large a part of those held out for validation; the test set stays whole.
+    sizes = (len(splits.train), len(splits.fit), len(splits.val), len(splits.test))
+    assert sizes == (limit, 100, round(287 * limit / 1150), 360)
+    assert rows(splits.train) <= rows(whole.train) and rows(splits.val) <= rows(whole.val)
+    assert rows(splits.fit) <= rows(splits.train) and torch.equal(splits.test.images, whole.test.images)
 
 
 # Interruptions
@@ -106,7 +113,7 @@ def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["task of mine.py", "--num-seeds", "2"])
     place.old_records("A-seed2", "B-seed0")
     assert place.run("--models", "A", "--num-seeds", "2", "--fresh") == 130
-    assert set(digests(place.records)) == {"A-seed0.json", "A-seed0.npz"}
+    assert set(digests(place.records)) == {"A-seed0.json", "A-seed0.npz", "data_sha256.txt"}
     assert place.drawn == [{"A": [0]}] and "| A | " in place.block()
     told = capsys.readouterr().err
     assert shlex.join(["python", "task of mine.py", "--num-seeds", "2"]) in told
@@ -166,7 +173,7 @@ def test_a_signal_ends_the_run_and_all_its_processes(tmp_path, sent, code):
         if is_alive(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "out").exists() and "Traceback" not in log.read_text()
-    assert ("to go on from there:\n  python task_tiny.py --smoke" in log.read_text()) == (sent != signal.SIGKILL)
+    assert ("To resume:\n  python task_tiny.py --smoke" in log.read_text()) == (sent != signal.SIGKILL)
     for model in "AB":
         assert list((tmp_path / "runs").rglob(f"{model}/*/seed0/epoch*.json"))
         assert not list((tmp_path / "runs").rglob(f"{model}/*/seed0/final.safetensors"))

@@ -34,7 +34,8 @@ def test_any_name_of_a_folder_will_do(place, name):
     assert place.run(f"--output-dir={output}", f"--runs-dir={runs}") == 0
     assert read_record(output / "records/cpu-fp32/A-seed0.json").status == "finished"
     assert place.run(f"--output-dir={output}", f"--runs-dir={runs}") == 0 and place.trained == []
-    assert (place.folder / f".{name}.lock").exists()
+    assert {path.name for path in output.glob(".*")} == {".writer.lock", ".holder.lock"}
+    assert not list(place.folder.glob(".*"))  # the folder above may be read-only
 
 
 def test_an_output_folder_behind_a_link_is_written_through_it(place):
@@ -74,7 +75,7 @@ def test_a_second_ctrl_c_ends_at_once(place, monkeypatch, capsys):
 
     monkeypatch.setattr(cells, "fit", interrupted)
     assert place.run() == 130 and len(place.drawn) == 2
-    assert capsys.readouterr().err.count("to go on from there") == 1
+    assert capsys.readouterr().err.count("To resume:") == 1
     assert read_record(place.records / "A-seed0.json").status == "finished"
 
 

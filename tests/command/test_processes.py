@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from place import DIGITS_SHA256
 
 from models import FCN
 from utils.command.processes import run_in_turn, run_side_by_side
@@ -17,7 +18,8 @@ from utils.training.cell import CellJob
 from utils.training.device import Execution
 from utils.training.machine import describe_environment, source_hash
 
-EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
+CPUS = [torch.device("cpu")] * 2  # two at once
+EXECUTION = Execution(CPUS[0], "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
 
 
@@ -37,14 +39,14 @@ class Watching(FCN):
 
 
 def test_a_spawned_cell_never_loads_matplotlib(tmp_path):
-    (record,) = run_side_by_side([make_job(tmp_path, "A", Watching)], 1, lambda job, entry: None)
+    (record,) = run_side_by_side([make_job(tmp_path, "A", Watching)], CPUS[:1], lambda job, entry: None)
     assert (record.status, record.message) == ("finished", "")
 
 
 def test_code_that_changes_while_a_run_goes_on_fails_the_cells_to_come(tmp_path):
     job = make_job(tmp_path, "A", partial(FCN, hidden=(8,)))
     job = replace(job, environment=job.environment | {"source_hash": "older"})
-    (record,) = run_side_by_side([job], 1, lambda job, entry: None)
+    (record,) = run_side_by_side([job], CPUS[:1], lambda job, entry: None)
     assert record.status == "failed" and "code that trains it was changed while the run went on" in record.message
 
 
@@ -55,6 +57,7 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         experiment=Experiment(name, model, CONFIG),
         seed=0,
         config_hash="0" * 12,
+        data_sha256=DIGITS_SHA256,
         data_dir=folder / "data",
         download=False,
         environment=describe_environment(EXECUTION) | {"source_hash": source_hash(Experiment(name, model, CONFIG))},
@@ -69,7 +72,7 @@ def test_side_by_side_equals_in_turn_and_a_dead_process_fails_its_own_cell(tmp_p
     epochs = []
     together = run_side_by_side(
         [make_job(tmp_path / "together", *item) for item in models.items()],
-        2,
+        CPUS,
         lambda job, entry: epochs.append(job.stem),
     )
     records = {record.model: record for record in together}

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from made_records import make_timing
-from place import TASK, digests
+from place import RECIPE, TASK, digests
 
+from models import FCN
 from utils import checkout
 from utils.command import outputs, schedule, steps
 from utils.command.arguments import parse
 from utils.command.plan import make_plan
+from utils.experiment import Experiment, Task
 from utils.records.record import read_record
+from utils.timing import choices
 from utils.training.device import Execution
 
 # What is trained again
@@ -76,7 +79,7 @@ def test_the_process_that_forecasts_is_prepared_for_the_precision_that_trains(pl
 
 def test_precision_is_probed_once_for_all_runs_of_a_machine(place, monkeypatch):
     probes = []
-    monkeypatch.setattr(schedule, "choose_precision", lambda *_: probes.append(1) or "bf16")
+    monkeypatch.setattr(schedule, "choose_precision", lambda *_, shown: probes.append(1) or ("bf16", "faster"))
     for arguments in (["--models", "A"], ["--models", "B"], ["--models", "A", "--seeds", "1"]):
         assert place.run("--precision", "auto", *arguments) == 0
     assert len(probes) == 1 and len(list((place.plots / "records/cpu-bf16").glob("*.npz"))) == 3
@@ -87,13 +90,27 @@ def test_precision_is_probed_once_for_all_runs_of_a_machine(place, monkeypatch):
     assert place.run("--precision", "auto", "--models", "A") == 0 and len(probes) == 3
 
 
-def test_a_model_that_cannot_be_probed_fails_in_its_own_cell(place, monkeypatch):
-    def fails(*_):
-        raise RuntimeError("forward")
+def test_a_model_that_cannot_be_probed_fails_in_its_own_cell(place, monkeypatch, capsys):
+    """Its forward pass raises an error; precision is chosen without it, and remembered."""
+    monkeypatch.setattr(choices, "has_bf16_units", lambda device: True)
+    monkeypatch.setattr(choices, "_convolution_seconds", lambda execution: 1.0)
+    task = Task("tiny", "digits", [*TASK.experiments, Experiment("C", Broken, RECIPE)])
+    assert place.run("--precision", "auto", task=task) == 1
+    assert place.trained == ["A-seed0", "B-seed0", "C-seed0"]
+    told = capsys.readouterr().out
+    assert "C could not be measured (RuntimeError: no forward)" in told
+    kinds = {path.name: read_record(path).status for path in (place.plots / "records").glob("*/*-seed0.json")}
+    assert kinds == {"A-seed0.json": "finished", "B-seed0.json": "finished", "C-seed0.json": "failed"}
+    assert f"C-seed0{' ' * 26}failed: RuntimeError: no forward" in told
+    assert list(place.runs.rglob("precision*"))
 
-    monkeypatch.setattr(schedule, "choose_precision", fails)
-    assert place.run("--precision", "auto", "--models", "A") == 0 and place.trained == ["A-seed0"]
-    assert not list(place.runs.rglob("precision*"))
+
+class Broken(FCN):
+    def __init__(self, image_shape, num_classes):
+        super().__init__(image_shape, num_classes, hidden=(8,))
+
+    def forward(self, images):
+        raise RuntimeError("no forward")
 
 
 # Where it goes, and what it says
@@ -143,6 +160,7 @@ def test_another_output_folder_leaves_plots_and_readme_alone(place):
     assert {name: after[name] for name in before} == before
     assert {name for name in set(after) - set(before) if not name.startswith("runs/")} == {
         "out/RESULTS.md", "out/records/shown_kind.txt", "out/records/cpu-fp32/timing.json",
+        "out/records/cpu-fp32/data_sha256.txt",
         *(f"out/records/cpu-fp32/{model}-seed0.{suffix}" for model in "AB" for suffix in ("json", "npz")),
     }  # fmt: skip
 
@@ -159,7 +177,7 @@ def test_a_quick_look_is_overwritten_by_the_next(place):
 def test_a_missing_marker_is_a_warning(place, capsys):
     place.readme.write_text("a page of my own\n")
     assert place.run("--models", "A") == 0
-    assert "warning: README.md has no markers for tiny" in capsys.readouterr().out
+    assert "warning: README.md has no markers for tiny" in capsys.readouterr().err
     assert place.readme.read_text() == "a page of my own\n" and (place.plots / "RESULTS.md").exists()
 
 

@@ -36,14 +36,14 @@ def test_two_generations_while_it_trains_and_one_when_it_is_done(place, monkeypa
 
 
 def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, monkeypatch):
-    """Other threads, another CPU, another PyTorch: the differing keys are named, and nothing is trained or written."""
+    """Another CPU, another PyTorch: the differing keys are named, and nothing is trained or written."""
     task = stopped_task(place, monkeypatch)
     path = next(place.runs.rglob("epoch1.json"))
-    change_identity(path, threads=7, torch="1.0", device_name="Old CPU")
+    change_identity(path, torch="1.0", device_name="Old CPU")
     before = path.read_bytes()
     assert place.run("--models", "A", task=task) == 2 and place.trained == []
     told = capsys.readouterr().err
-    assert "device_name Old CPU, not " in told and "threads 7, not 1, torch 1.0, not " in told
+    assert "device_name Old CPU, not " in told and "torch 1.0, not " in told
     assert "--no-resume" in told and "--runs-dir" in told
     assert path.read_bytes() == before
     assert place.run("--models", "A", "--no-resume", task=task) == 0
@@ -57,8 +57,8 @@ def test_a_refusal_leaves_every_checkpoint(place, monkeypatch, capsys):
     shutil.copytree(folder, other)
     both = task_of(A=RECIPE, B=RECIPE)
     change_identity(folder / "epoch1.json", source_hash="older")
-    change_identity(other / "epoch1.json", data="other")
-    assert place.run(task=both) == 2 and "data other, not" in capsys.readouterr().err
+    change_identity(other / "epoch1.json", torch="other")
+    assert place.run(task=both) == 2 and "torch other, not" in capsys.readouterr().err
     assert (folder / "epoch1.json").exists() and (other / "epoch1.json").exists()
     usage = shutil.disk_usage(place.folder)._replace(free=2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

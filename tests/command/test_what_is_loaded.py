@@ -32,8 +32,8 @@ def loaded_by(code: str, *arguments: str) -> tuple[str, set[str]]:
     [
         (["--help"], 0, "usage: "),
         (["--epochs", "0"], 2, "'0' is not a whole number of 1 or more"),
-        (["--device", "abacus"], 2, "invalid choice: 'abacus'"),
-        (["--device", "cuda"], 2, "choose auto or one of"),
+        (["--device", "abacus"], 2, "'abacus' is not one of auto, cpu, cuda, cuda:0, cuda:1, ..., mps"),
+        (["--device", "cuda"], 2, "--device cuda: there is none here; choose from auto, cpu"),
     ],
     ids=["help", "a bad option", "an unknown device", "a device that isn't there"],
 )

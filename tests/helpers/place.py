@@ -15,7 +15,7 @@ from utils.data import specs as datasets
 from utils.data.sources import load_arrays
 from utils.data.specs import DIGITS, data_sha256
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
-from utils.records.folder import publish
+from utils.records.folder import mark_data, publish
 from utils.records.timing import write_timing
 from utils.report.readme import block_of
 from utils.training import cell as cells
@@ -71,7 +71,7 @@ class Place:
         return block_of(self.readme.read_text(), "tiny")
 
     def old_records(self, *stems: str, kind="cpu-fp32", task: Task = TASK) -> dict[str, bytes]:
-        """Finished records, by the recipes of `task`, of an earlier run, and its timing pass."""
+        """Finished records, by the recipes of `task`, of an earlier run, its mark of data and its timing pass."""
         hashes = hashes_of(task.experiments, DIGITS)
         for stem in stems:
             model, seed = stem.split("-seed")
@@ -81,6 +81,7 @@ class Place:
             )  # fmt: skip
             record = dataclasses.replace(record, data_sha256=DIGITS_SHA256)
             publish(self.plots / "records" / kind, record)
+        mark_data(self.plots / "records" / kind, DIGITS_SHA256)
         write_timing(self.plots / "records" / kind, make_timing(list(hashes)))
         return digests(self.plots)
 

@@ -18,7 +18,7 @@ from utils.command.schedule import chosen_execution, estimate, make_jobs
 from utils.data.images import Splits, load_splits
 from utils.files import remove_leftovers
 from utils.findings.results import Results, read_results
-from utils.records.folder import drop_records, mark_data, publish
+from utils.records.folder import drop_records, latest_data, mark_data, publish
 from utils.records.record import RunRecord
 from utils.records.timing import read_timing, write_timing
 from utils.report.page import conclusions
@@ -143,7 +143,7 @@ def collect(
     try:
         for record in chain(done, trained):
             try:
-                if not (plan.spec.pinned or published):
+                if not plan.spec.pinned and latest_data(folder) != record.data_sha256:
                     mark_data(folder, record.data_sha256)
                 progress.say(publish(folder, record))
             except OSError as error:  # for example a full disk: this cell has failed, the others continue
