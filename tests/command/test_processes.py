@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from place import DIGITS_SHA256
 
 from models import FCN
 from utils.command.processes import run_in_turn, run_side_by_side
-from utils.data.specs import DIGITS
+from utils.data.sources import load_arrays
+from utils.data.specs import DIGITS, data_sha256
 from utils.experiment import Experiment, TrainConfig
 from utils.records.record import read_record
 from utils.training.cell import CellJob
@@ -57,7 +57,7 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         experiment=Experiment(name, model, CONFIG),
         seed=0,
         config_hash="0" * 12,
-        data_sha256=DIGITS_SHA256,
+        data_sha256=data_sha256(DIGITS, load_arrays(DIGITS, folder)),
         data_dir=folder / "data",
         download=False,
         environment=describe_environment(EXECUTION) | {"source_hash": source_hash(Experiment(name, model, CONFIG))},
