@@ -47,6 +47,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     from utils.data.specs import DataError
     from utils.records.record import RecordError
     from utils.training.checkpoint import CheckpointError
+    from utils.training.device import DeviceLost
 
     try:
         return redraw(plan) if plan.redraws else train_and_draw(plan)
@@ -54,13 +55,18 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         return failed(error, 2)
     except (DataError, OSError) as error:
         return failed(error, 1)
+    except DeviceLost as error:
+        return failed(f"{error}. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}", 1)
     except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`
-        # Without --no-resume, or the command would throw away the checkpoints that it is to resume from.
-        command = shlex.join(["python", *(word for word in sys.argv if word != "--no-resume")])
-        warn(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {command}")
+        warn(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}")
         return 130 if isinstance(end, KeyboardInterrupt) else end.code
 
 
-def failed(error: Exception, code: int) -> int:
+def resume_command() -> str:
+    """This command without --no-resume, which would throw away the checkpoints that it is to resume from."""
+    return shlex.join(["python", *(word for word in sys.argv if word != "--no-resume")])
+
+
+def failed(error: Exception | str, code: int) -> int:
     warn(f"error: {error}")
     return code

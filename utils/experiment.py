@@ -15,45 +15,64 @@ from functools import partial
 # Increase it whenever training changes its meaning. It is part of the config hash, so older records stop counting.
 RECIPE_VERSION = 1
 PROTOCOLS = ("holdout", "original")
-OPTIMIZERS = ("adam", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "one-cycle")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training recipe. `limit` trains on the first N examples only, None on all of them.
+    """A training recipe; `faults` names what in it can't be trained by. docs/recipes.md says what each field does.
 
-    `learning_rate` and `weight_decay` are used as they are at every step, without a schedule. `augmentation` crops and
-    flips training images at random (`utils.data.images.crop_and_flip`). The `protocol` "holdout" holds some training
-    images out for validation; "original" trains on all of them and validates on the test set, as the original report
-    did. Raises ValueError for an unknown optimizer or protocol.
+    `limit` trains on N examples only, every class in proportion, None on all of them. `augmentation` crops and flips
+    training images at random (`utils.data.images.crop_and_flip`). The `protocol` "holdout" holds some training images
+    out for validation; "original" trains on all of them and validates on the test set, as the original report did.
+
+    A new field needs a plain default that means "as before": then it enters no hash of a recipe that doesn't set it.
     """
 
     epochs: int
     batch_size: int
-    optimizer: str  # "adam" or "sgd"
+    optimizer: str  # one of OPTIMIZERS
     learning_rate: float
     momentum: float = 0.0  # SGD only
     weight_decay: float = 0.0
     limit: int | None = None
     augmentation: bool = False
     protocol: str = "holdout"
+    nesterov: bool = False  # SGD only
+    schedule: str = "constant"  # one of SCHEDULES, stepped at every step
+    warmup: float = 0.0  # epochs over which the learning rate rises from 0; for one-cycle until its peak
+    label_smoothing: float = 0.0
+    clip: float | None = None  # the largest L2 norm of all gradients together
+    patience: int | None = None  # stop after so many epochs without a lower validation loss
 
     def faults(self) -> list[str]:
         """What in the recipe can't be trained by, each fault in words."""
-        kinds = {"optimizer": OPTIMIZERS, "protocol": PROTOCOLS}
+        kinds = {"optimizer": OPTIMIZERS, "protocol": PROTOCOLS, "schedule": SCHEDULES}
         found = [
             f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(known)}"
             for name, known in kinds.items()
             if getattr(self, name) not in known
         ]
         least = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "momentum": 0, "learning_rate": 0}
-        if self.limit is not None:
-            least["limit"] = 1
+        least |= {"warmup": 0, "label_smoothing": 0}
+        least |= {name: 1 for name in ("limit", "patience") if getattr(self, name) is not None}
+        least |= {"clip": 0} if self.clip is not None else {}
         for name, minimum in least.items():
             value = getattr(self, name)
-            whole = name in ("epochs", "batch_size", "limit")
+            whole = name in ("epochs", "batch_size", "limit", "patience")
             if not isinstance(value, int if whole else (int, float)) or not minimum <= value < math.inf:
                 found.append(f"{name} is {value!r}, not a {'whole ' if whole else ''}number of at least {minimum}")
+        if found:
+            return found
+        if self.label_smoothing >= 1 or self.momentum >= 1:
+            found.append("label_smoothing and momentum must be under 1")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            found.append("nesterov goes with optimizer sgd and a momentum")
+        if self.warmup >= self.epochs:
+            found.append(f"a warmup of {self.warmup:g} epochs leaves none of {self.epochs}")
+        if self.protocol == "original" and self.patience:
+            found.append("patience would stop on the test set, which is the validation set by the original protocol")
         return found
 
 

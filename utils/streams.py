@@ -11,6 +11,14 @@ from contextlib import suppress
 UNWRITABLE = (OSError, ValueError, AttributeError)  # full or gone; closed; sys.stdout or sys.stderr is None
 
 
+def on_terminal() -> bool:
+    """Whether standard error is a terminal, on which a progress bar can move."""
+    try:
+        return sys.stderr.isatty()
+    except UNWRITABLE:
+        return False
+
+
 def say(text: str) -> None:
     """Print a line on standard output."""
     with suppress(*UNWRITABLE):

@@ -86,7 +86,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_interrupted(device, shap
     assert_same_bits(whole, trained(experiment, shapes, execution, checkpoints()))
 
 
-@pytest.mark.parametrize("precision, most", [("fp32", 1e-4), ("tf32", 1e-2), ("bf16", 6e-2)])
+@pytest.mark.parametrize("precision, most", [("fp32", 1e-3), ("tf32", 4e-2), ("bf16", 0.12)])
 @pytest.mark.parametrize("experiment", NETS, ids=lambda e: e.name)
 def test_gradients_are_those_of_float64(device, shapes, experiment, precision, most):
     """The relative error of all gradients together, without dropout."""

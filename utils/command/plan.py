@@ -17,7 +17,7 @@ from utils.training.device import Execution, check_precision, choose_devices, ph
 from utils.training.model import parameter_shapes
 
 PLOTS = CHECKOUT / "plots"
-CELLS_A_GPU = 1  # at once
+CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for the processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torc
     if devices[0].type == "cpu":
         at_once = cores // threads if threads else cores
     else:
-        at_once = CELLS_A_GPU * len(devices)
+        at_once = len(devices) * max(1, min(CELLS_A_GPU, cores // len(devices)))
     processes = options.jobs or max(1, min(at_once, cells))
     if not threads:
         threads = 1 if options.smoke else max(1, cores // processes)

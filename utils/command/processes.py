@@ -17,7 +17,7 @@ import torch
 from utils.records.folder import publish
 from utils.records.record import RunRecord
 from utils.training.cell import CellJob, failed_record, run_cell
-from utils.training.device import Execution, trouble
+from utils.training.device import DeviceLost, Execution, trouble
 from utils.training.machine import source_hash
 
 OnEpoch = Callable[[CellJob, dict], None]
@@ -26,14 +26,14 @@ OnEpoch = Callable[[CellJob, dict], None]
 def run_in_turn(jobs: Sequence[CellJob], on_epoch: OnEpoch) -> Iterator[RunRecord]:
     """Train the cells one after another in this process; yields the record of each cell when it ends.
 
-    Raises RuntimeError when a cell has left the device in a state in which nothing more can be computed.
+    Raises DeviceLost when a cell has left the device in a state in which nothing more can be computed.
     """
     for job in jobs:
         # job=job binds this cell now; otherwise the lambda would see whatever `job` is when it is called.
         record = run_cell(job, lambda entry, job=job: on_epoch(job, entry))
         yield record
         if record.status == "failed" and (why := trouble(job.execution.device)):
-            raise RuntimeError(f"{job.execution.device} can't compute any more ({why}); start the same command again")
+            raise DeviceLost(f"{job.execution.device} can't compute any more ({why})")
 
 
 def why_not_apart(jobs: Sequence[CellJob]) -> str:

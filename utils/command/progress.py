@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
+from utils.streams import UNWRITABLE, on_terminal, warn
 from utils.training.cell import CellJob
 
 
@@ -17,7 +18,7 @@ class Progress:
     def __init__(self, jobs: list[CellJob], quiet: bool):
         self.epochs_done = dict.fromkeys((job.stem for job in jobs), 0)
         self.quiet = quiet
-        self.plain = not quiet and not sys.stderr.isatty()
+        self.plain = not quiet and not on_terminal()
         # Restored epochs count too: `fit` reports them at once when it resumes.
         total = sum(job.experiment.config.epochs for job in jobs)
         self.bar = tqdm(total=total, unit="epoch", disable=quiet or self.plain, dynamic_ncols=True)
@@ -26,7 +27,7 @@ class Progress:
         return self
 
     def __exit__(self, *exception) -> None:
-        with suppress(OSError):
+        with suppress(*UNWRITABLE):
             self.bar.close()
 
     def epoch_done(self, job: CellJob, entry: dict) -> None:
@@ -36,7 +37,7 @@ class Progress:
             f"{job.experiment.name} seed {job.seed} epoch {self.epochs_done[job.stem]}/{job.experiment.config.epochs} "
             f"train {entry['train_loss']:.4f} val {entry['val_loss']:.4f} accuracy {entry['val_accuracy']:.2%}"
         )
-        with suppress(OSError):
+        with suppress(*UNWRITABLE):
             self.bar.set_description(text, refresh=False)
             self.bar.update()
         if self.plain:
@@ -44,6 +45,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        if not self.quiet:
-            with suppress(OSError):
+        if self.plain:
+            warn(text)
+        elif not self.quiet:
+            with suppress(*UNWRITABLE):
                 self.bar.write(text, file=sys.stderr)

@@ -115,6 +115,10 @@ def keep_freed_memory() -> None:
         libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB, the largest value that 64-bit systems accept
 
 
+class DeviceLost(RuntimeError):
+    """The device computes nothing any more, as after an illegal access to its memory."""
+
+
 def choose_devices(name: str) -> list[torch.device]:
     """The devices that `name` means, each of which has computed something: one, or all GPUs for "cuda" and "auto".
 
@@ -206,13 +210,14 @@ def physical_cores() -> int:
 def has_bf16_units(device: torch.device) -> bool:
     """Whether the processor multiplies bf16 matrices in hardware (on a CPU: AVX512-BF16 or AMX).
 
-    On MPS, where PyTorch has no question for it, a small product under autocast is tried.
+    On a GPU a small product under autocast is tried as well; PyTorch has no question for MPS.
     """
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                return False
     try:
         ones = torch.ones(2, 2, device=device)
         with torch.autocast(device.type, torch.bfloat16):
