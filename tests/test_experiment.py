@@ -8,6 +8,7 @@ from place import WITH_ABLATION
 
 from models import FCN
 from utils import experiment as experiment_module
+from utils.contrasts import audit
 from utils.experiment import Experiment, TrainConfig, config_hash, under_original_protocol
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
@@ -57,5 +58,28 @@ def test_a_task_by_the_original_protocol_has_other_hashes_and_no_verdicts():
     assert theirs.protocol == "original" and not theirs.contrasts and not theirs.ablation
     hashes = [config_hash(task.experiments[0], "digits", {}) for task in (WITH_ABLATION, theirs)]
     assert hashes[0] != hashes[1]
-    with pytest.raises(ValueError, match="unknown protocol 'other': choose holdout or original"):
-        TrainConfig(1, 1, "sgd", 0.1, protocol="other")
+    assert theirs.experiments[0].config.faults() == []
+
+
+@pytest.mark.parametrize(
+    "changes, fault",
+    [
+        ({"protocol": "other"}, "unknown protocol 'other': choose holdout or original"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion': choose adam or sgd"),
+        ({"epochs": 0}, "epochs is 0, not a whole number of at least 1"),
+        ({"epochs": 1.5}, "epochs is 1.5, not a whole number of at least 1"),
+        ({"batch_size": -3}, "batch_size is -3, not a whole number of at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, not a number of at least 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3', not a number of at least 0"),
+        ({"momentum": float("inf")}, "momentum is inf, not a number of at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1, not a number of at least 0"),
+        ({"limit": 0}, "limit is 0, not a whole number of at least 1"),
+    ],
+)
+def test_each_fault_of_a_recipe_is_said_in_words(changes, fault):
+    recipe = dataclasses.replace(RECIPE, **changes)
+    assert RECIPE.faults() == [] and recipe.faults() == [fault]
+    task = dataclasses.replace(WITH_ABLATION, experiments=[Experiment("A", FCN, recipe)], contrasts=[], ablation=())
+    with pytest.raises(ValueError) as caught:
+        audit(task)
+    assert str(caught.value) == f"A: {fault}"

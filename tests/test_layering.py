@@ -26,7 +26,8 @@ ROOMS = {
 }
 # Modules at the top of utils with what they stand on; every room above that may import them.
 SINGLE_MODULES = {
-    "files": set(),
+    "streams": set(),
+    "files": {"streams"},
     "checkout": set(),
     "experiment": set(),
     "contrasts": {"experiment"},

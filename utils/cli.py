@@ -44,6 +44,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return failed(error, 2)
     from utils.command.locks import FolderInUse
+    from utils.command.preflight import ModelError
     from utils.command.steps import redraw, train_and_draw
     from utils.data.specs import DataError
     from utils.records.record import RecordError
@@ -52,7 +53,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
 
     try:
         return redraw(plan) if plan.redraws else train_and_draw(plan)
-    except (FolderInUse, CheckpointError, RecordError) as error:
+    except (FolderInUse, CheckpointError, ModelError, RecordError) as error:
         return failed(error, 2)
     except (DataError, OSError) as error:
         return failed(error, 1)

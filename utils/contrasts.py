@@ -1,7 +1,7 @@
 """Planned contrasts: what two experiments differ in, and whether the task declares it. Never loads torch."""
 
 import dataclasses
-import inspect
+import json
 from collections.abc import Sequence
 from functools import partial
 
@@ -54,9 +54,18 @@ def audit(task: Task) -> None:
         if faults := experiment.config.faults():
             raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
     for name, model in ((experiment.name, experiment.model) for experiment in every):
-        named_only = isinstance(model, partial) and not model.args
-        if not inspect.isclass(model.func if named_only else model):
-            raise ValueError(f"{name}: its model must be a class, or a functools.partial of one with keywords only")
+        behind = model.func if isinstance(model, partial) and not model.args else model
+        if not hasattr(behind, "__qualname__") or "<lambda>" in behind.__qualname__:
+            raise ValueError(
+                f"{name}: its model must be a class, a function, or a functools.partial of one with keywords only"
+            )
+        for option, value in model_options(model).items():
+            try:
+                json.dumps(value)
+            except TypeError:
+                raise ValueError(
+                    f"{name}: its option {option} is a {type(value).__name__}, which has no name"
+                ) from None
     experiments = {experiment.name: experiment for experiment in task.experiments}
     if task.ablation and not variants(task.contrasts):
         raise ValueError("an ablation needs a contrast of two variants, declared with what they differ in")

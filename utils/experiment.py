@@ -87,6 +87,7 @@ class Experiment:
     name: str
     model: Callable
     config: TrainConfig
+    source: str = ""  # of a model from elsewhere: what identifies its code, and so its records
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,24 @@ def under_original_protocol(task: Task) -> Task:
 
 
 def model_options(model: Callable) -> dict:
-    """The name of the class behind `model`, as "class", and the options that differ from the class's defaults."""
+    """The name of the class or function behind `model`, as "class", and the options that differ from its defaults."""
     if not isinstance(model, partial):
         return {"class": model.__name__}
     defaults = model_defaults(model)
-    options = {name: value for name, value in model.keywords.items() if value != defaults.get(name)}
+    options = {name: _named(value) for name, value in model.keywords.items()}
+    options = {name: value for name, value in options.items() if value != defaults.get(name)}
     return {"class": model.func.__name__, **options}
+
+
+def _named(value):
+    """A class or function by its qualified name, such as "torch.nn.modules.activation.GELU"; a plain value as it is."""
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else value
 
 
 def model_defaults(model: Callable) -> dict:
     """The default of every option of the class behind `model`, {name: default}."""
     signature = inspect.signature(model.func if isinstance(model, partial) else model)
-    return {name: parameter.default for name, parameter in signature.parameters.items()}
+    return {name: _named(parameter.default) for name, parameter in signature.parameters.items()}
 
 
 def resolved_config(config: TrainConfig) -> dict:
@@ -175,5 +182,7 @@ def config_hash(experiment: Experiment, dataset: str, parameter_shapes: Mapping[
         "parameters": {name: list(shape) for name, shape in parameter_shapes.items()},
         "config": resolved_config(experiment.config),
     }
+    if experiment.source:
+        content["source"] = experiment.source
     # Sorted keys: the same content must give the same hash, in whatever order its options were written.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,6 +3,9 @@
 import dataclasses
 import io
 import os
+import shlex
+import shutil
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -17,8 +20,8 @@ from made_records import make_timing
 from place import HASHES, RECIPE, SMALL, TASK, digests, task_of
 
 from models import FCN
-from utils import cli
-from utils.command import plan, processes, schedule, steps
+from utils import checkout, cli
+from utils.command import outputs, plan, processes, schedule, steps
 from utils.command.arguments import parse
 from utils.command.plan import make_plan
 from utils.experiment import Contrast, Experiment, Task
@@ -425,3 +428,18 @@ def test_a_timing_pass_of_another_recipe_does_not_count(place, monkeypatch):
     assert place.run("--replot") == 0
     assert "training step, ms" not in place.block()
     assert place.run() == 0 and len(passes) == 2 and place.trained == []
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_checkout_of_another_owner_is_named_with_the_way_out(place, monkeypatch, capsys):
+    """git refuses to work in it: "dubious ownership", as in a container or on a mount."""
+    for module in (checkout, outputs):
+        monkeypatch.setattr(module, "CHECKOUT", place.folder)
+    subprocess.run(["git", "init", "-q"], cwd=place.folder, check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own tests do so
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    assert place.run("--models", "A") == 0
+    told = capsys.readouterr().out
+    assert "another user owns the checkout (dubious ownership)" in told
+    assert f"git config --global --add safe.directory {shlex.quote(str(place.folder))}" in told

@@ -1,5 +1,6 @@
 """The order of sources, the cache and its faults, and several processes at once."""
 
+import dataclasses
 import errno
 import multiprocessing
 import os
@@ -16,9 +17,9 @@ from checkout_folder import CHECKOUT
 from data_files import assert_same, npz, random_arrays, tiny_mnist
 
 from utils.command.arguments import default_data_dir
-from utils.data import sources as download_module
-from utils.data.sources import SOURCES, Source, load_arrays, read_cache
-from utils.data.specs import STAND_INS, DataError, check_arrays
+from utils.data.sources import KERAS_NAMES, SOURCES, Source, load_arrays, read_cache
+from utils.data.specs import MNIST, STAND_INS, ArraySpec, DataError, check_arrays
+from utils.files import locked
 
 
 @pytest.fixture
@@ -126,6 +127,124 @@ def test_a_compressed_cache_is_read_too(counted, tmp_path):
     assert asked == []
 
 
+def keras_npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """The archive that Keras keeps as mnist.npz."""
+    return npz(**{KERAS_NAMES[name]: array for name, array in arrays.items()})
+
+
+def test_keras_copy_is_read_as_it_is(counted, tmp_path, capsys):
+    spec, arrays, asked = counted
+    assert list(KERAS_NAMES.values()) == ["x_train", "y_train", "x_test", "y_test"]
+    content = keras_npz(arrays)
+    (tmp_path / "mnist.npz").write_bytes(content)
+    for download in (False, True):
+        assert_same(load_arrays(spec, tmp_path, download), arrays)
+    assert asked == [] and capsys.readouterr().err == ""
+    assert os.listdir(tmp_path) == ["mnist.npz"] and (tmp_path / "mnist.npz").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [keras_npz(random_arrays(7, 3, (4, 5), seed=1)), npz(measurements=np.arange(5)), npz(x_train=np.zeros(3))],
+    ids=["other images", "somebody's measurements", "a part of Keras's"],
+)
+def test_a_strangers_file_under_the_caches_name_is_named_and_stays(counted, tmp_path, capsys, content):
+    """Keras's keys with other images, arrays of other names, one of Keras's alone."""
+    spec, arrays, asked = counted
+    cache = tmp_path / "mnist.npz"
+    cache.write_bytes(content)
+    for _ in range(2):
+        assert_same(load_arrays(spec, tmp_path), arrays)
+        told = capsys.readouterr().err
+        assert (
+            f"warning: {cache} is damaged or unreadable (" in told and "; it isn't used, and is left as it is" in told
+        )
+    assert cache.read_bytes() == content and len(asked) == 2
+    with pytest.raises(DataError, match="mnist can't be had"):
+        load_arrays(spec, tmp_path, download=False)
+    assert cache.read_bytes() == content
+
+
+# --- a data folder is left as it was
+
+
+def test_without_download_nothing_is_written(counted, tmp_path):
+    """Neither a lock nor a folder nor a cache, whether the data are found or not."""
+    spec, arrays, _ = counted
+    with pytest.raises(DataError):
+        load_arrays(spec, tmp_path / "none" / "data", download=False)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "mnist.npz").write_bytes(npz(**arrays))
+    load_arrays(spec, tmp_path, download=False)
+    assert os.listdir(tmp_path) == ["mnist.npz"]
+
+
+def test_a_failed_download_leaves_no_folder_behind(counted, tmp_path, monkeypatch):
+    """Two folders that weren't there; one that was there stays, with what lay in it."""
+    spec, _, _ = counted
+
+    def broken(data_dir):
+        raise RuntimeError("no network")
+
+    monkeypatch.setitem(SOURCES, "mnist", [Source("broken", broken)])
+    with pytest.raises(DataError, match="no network"):
+        load_arrays(spec, tmp_path / "new" / "data")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="no network"):
+        load_arrays(spec, tmp_path / "old")
+    assert "notes.txt" in os.listdir(tmp_path / "old")
+
+
+# --- a data set of one's own
+
+
+@pytest.fixture
+def own():
+    """A data set without any source: (spec without checksums, its arrays)."""
+    arrays = random_arrays(7, 3, (4, 5))
+    shapes = {name: ArraySpec(array.shape) for name, array in arrays.items()}
+    return dataclasses.replace(MNIST, name="own", arrays=shapes), arrays
+
+
+OWN_FAULTS = {
+    "missing": (None, "there is no {path}, which should hold the uint8 arrays train_images, train_labels, "),
+    "another shape": (
+        lambda a: a | {"test_images": a["test_images"][:, :3]},
+        "test_images is uint8 of shape (3, 3, 5)",
+    ),
+    "another type": (lambda a: a | {"train_images": a["train_images"] / 255}, "train_images is float64 of shape"),
+    "other keys": (lambda a: {"images": a["train_images"]}, "no train_images and no train_labels and no test_images"),
+    "a label too high": (lambda a: a | {"test_labels": a["test_labels"] * 0 + 10}, "test_labels[0] is 10; the 10 cl"),
+}
+
+
+@pytest.mark.parametrize("fault", OWN_FAULTS)
+@pytest.mark.parametrize("download", [True, False])
+def test_a_fault_of_ones_own_data_is_one_sentence_without_advice_on_downloads(own, tmp_path, capsys, fault, download):
+    """A file missing, an array of another shape or type, other keys, a label that no class has."""
+    spec, arrays = own
+    change, message = OWN_FAULTS[fault]
+    path = tmp_path / "own.npz"
+    if change:
+        path.write_bytes(npz(**change(arrays)))
+    before = os.listdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        load_arrays(spec, tmp_path, download)
+    told = str(caught.value)
+    assert message.format(path=path) in told and "\n" not in told and str(path) in told
+    assert not [word for word in ("download", "npm", "network", "torchvision", "Tried") if word in told]
+    assert capsys.readouterr().err == "" and os.listdir(tmp_path) == before
+
+
+def test_ones_own_data_are_read(own, tmp_path):
+    spec, arrays = own
+    (tmp_path / "own.npz").write_bytes(npz(**arrays))
+    assert_same(load_arrays(spec, tmp_path), arrays)
+    assert os.listdir(tmp_path) == ["own.npz"]
+
+
 def test_a_data_folder_that_is_a_file_is_refused(counted, tmp_path):
     """Its bytes stay."""
     spec, _, asked = counted
@@ -200,8 +319,8 @@ def test_a_lock_left_by_a_killed_process_is_taken_over(counted, tmp_path):
     spec, arrays, _ = counted
 
     def child():
-        download_module._locked(tmp_path / ".mnist.lock")
-        os.kill(os.getpid(), 9)
+        with locked(tmp_path / ".mnist.lock"):
+            os.kill(os.getpid(), 9)
 
     process = FORK.Process(target=child)
     process.start()

@@ -36,6 +36,8 @@ def test_mnist_from_torchvisions_copy(mnist_copy, tmp_path):
     theirs = torchvision.datasets.MNIST(tmp_path, train=True)
     np.testing.assert_array_equal(ours["train_images"], theirs.data.numpy())
     np.testing.assert_array_equal(ours["train_labels"], theirs.targets.numpy())
+    assert os.listdir(tmp_path) == ["MNIST"]  # without download nothing is written, not even a lock
+    assert_same(load_arrays(spec, tmp_path), arrays)
     assert_same(read_cache(spec, tmp_path / "mnist.npz"), arrays)
 
 

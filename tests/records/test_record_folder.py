@@ -12,7 +12,7 @@ import pytest
 from damage import cut, rewrite
 from made_records import make_record, make_timing
 
-from utils.records.folder import drop_records, publish, read_runs, reproduction
+from utils.records.folder import drop_records, latest_data, mark_data, publish, read_runs, reproduction
 from utils.records.record import read_record, write_record
 from utils.records.timing import write_timing
 
@@ -165,3 +165,25 @@ def test_dropping_takes_records_and_times_and_nothing_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     drop_records(tmp_path, keep=[make_record("FCN", 1), make_record("CNN", 0)])
     assert sorted(os.listdir(tmp_path)) == ["FCN-seed1.json", "FCN-seed1.npz", "notes.txt"]
+
+
+def test_records_of_other_data_are_named_and_left_out(tmp_path):
+    """A data set of one's own that was changed: by the marker in the folder."""
+    for seed, sha256 in enumerate(("aaaa" * 16, "bbbb" * 16, "")):
+        write_record(tmp_path, dataclasses.replace(make_record("FCN", seed), data_sha256=sha256))
+    assert latest_data(tmp_path) == "" and len(read_runs(tmp_path, "task_1_1", DECLARED).runs["FCN"]) == 3
+    mark_data(tmp_path, "bbbb" * 16)
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", DECLARED)
+    assert latest_data(tmp_path) == "bbbb" * 16 and [record.seed for record in runs["FCN"]] == [1]
+    assert left_out == [
+        "FCN-seed0.json: trained on other data (SHA-256 aaaaaaaaaaaa, in the latest run bbbbbbbbbbbb)",
+        "FCN-seed2.json: trained on other data (SHA-256 unknown, in the latest run bbbbbbbbbbbb)",
+    ]
+
+
+def test_files_that_a_mac_or_an_editor_left_are_nobodys(tmp_path):
+    """`._FCN-seed0.json` and `.#FCN-seed0.json`."""
+    write_record(tmp_path, make_record("FCN"))
+    for name in ("._FCN-seed0.json", ".#FCN-seed0.json"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    assert read_runs(tmp_path, "task_1_1", DECLARED).left_out == []

@@ -1,4 +1,4 @@
-"""What the timing pass times, and which precision is chosen."""
+"""What the timing pass times."""
 
 from functools import partial
 
@@ -10,15 +10,12 @@ from torch import nn
 from models import FCN
 from utils.experiment import Experiment, TrainConfig
 from utils.timing import models as cost
-from utils.timing.clock import seconds_per_call
-from utils.timing.models import choose_precision, seconds_per_step, timing_pass
+from utils.timing.clock import SAMPLE_SECONDS, seconds_per_call
+from utils.timing.models import seconds_per_step, timing_pass
 from utils.training.device import Execution
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
 CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e-3)
-
-
-# The timing pass
 
 
 def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, monkeypatch):
@@ -26,7 +23,7 @@ def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, 
         monkeypatch.setattr(cost, constant, 0)
     monkeypatch.setattr(cost, "ROUNDS", 3)
     experiments = [Experiment(str(width), partial(FCN, hidden=(width,)), CONFIG) for width in (4, 8)]
-    timing = timing_pass(experiments, data, EXECUTION)
+    timing = timing_pass(experiments, {"4": "aa", "8": "bb", "16": "cc"}, data, EXECUTION)
     assert list(timing.models) == ["4", "8"] and (timing.reference, timing.rounds) == ("4", 3)
     for measures in timing.models.values():
         times = np.array(list(measures.values()))
@@ -34,6 +31,7 @@ def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, 
         steps = -(-len(data.train) // 64)
         np.testing.assert_allclose(measures["train_epoch_seconds"], np.multiply(measures["train_step_seconds"], steps))
         assert np.all(np.array(measures["latency_p95_seconds"]) >= measures["latency_seconds"])
+    assert timing.config_hashes == {"4": "aa", "8": "bb"}
     assert (timing.batch_size, timing.throughput_batch_size) == (64, 512)
     assert (timing.environment["threads"], timing.environment["precision"]) == (1, "fp32")
 
@@ -54,22 +52,25 @@ class Spy(nn.Module):
 
 
 def test_what_is_timed_and_how_calls_become_times_of_a_step(data, monkeypatch):
-    calls = {}
+    calls, samples = {}, {}
 
-    def benchmark(actions, wait, rounds, seconds):
+    def benchmark(actions, wait, rounds, seconds, sample_seconds=SAMPLE_SECONDS):
         Spy.seen.clear()
+        samples[seconds] = sample_seconds
         actions["spy"]()
         calls[seconds] = list(Spy.seen)
         return {"spy": [np.array([seconds, 4.0 * seconds, 2.0 * seconds])] * rounds}
 
     monkeypatch.setattr(cost, "benchmark", benchmark)
-    measures = timing_pass([Experiment("spy", Spy, CONFIG)], data, EXECUTION).models["spy"]
+    measures = timing_pass([Experiment("spy", Spy, CONFIG)], {"spy": "aa"}, data, EXECUTION).models["spy"]
     assert calls == {
         cost.TRAIN_SECONDS: [("training", (64, 1, 8, 8))] * 10,
         cost.INFERENCE_SECONDS: [("inference", (64, 1, 8, 8))],
         cost.LATENCY_SECONDS: [("inference", (1, 1, 8, 8))],
         cost.THROUGHPUT_SECONDS: [("inference", (512, 1, 8, 8))],  # more than there are test images
     }
+    # A latency is that of a single call, however short; the others are means over samples of some length.
+    assert samples == dict.fromkeys(calls, SAMPLE_SECONDS) | {cost.LATENCY_SECONDS: 0}
     assert measures["train_step_seconds"] == pytest.approx([2 * cost.TRAIN_SECONDS / 10] * cost.ROUNDS)
     assert measures["inference_batch_seconds"] == [2 * cost.INFERENCE_SECONDS] * cost.ROUNDS
     assert measures["latency_seconds"] == [2 * cost.LATENCY_SECONDS] * cost.ROUNDS
@@ -90,43 +91,3 @@ def test_seconds_per_step_are_those_of_one_step(data, monkeypatch, steps):
     seconds = seconds_per_step(experiment, data, EXECUTION, steps)
     assert 0 < seconds == durations[0][-1] / steps  # the last call, after one to warm up
     assert len(durations[0]) == 2
-
-
-# Which precision
-
-
-@pytest.fixture
-def machine(monkeypatch, data):
-    """`machine(units, convolution, steps)` is what a machine with these bf16 units and (fp32, bf16) times chooses."""
-
-    def choose(units, convolution=None, steps=None, device="cpu"):
-        def step(experiment, data, execution, **options):
-            return dict(zip(("fp32", "bf16"), steps[experiment.name], strict=True))[execution.precision]
-
-        times = dict(zip(("fp32", "bf16"), convolution or (), strict=bool(convolution)))
-        monkeypatch.setattr(cost, "has_bf16_units", lambda device: units)
-        monkeypatch.setattr(cost, "_convolution_seconds", lambda execution: times[execution.precision])
-        monkeypatch.setattr(cost, "seconds_per_step", step)  # without `steps`, timing a model is a TypeError
-        experiments = [Experiment(name, FCN, CONFIG) for name in ("A", "B")]
-        return choose_precision(experiments, data, Execution(torch.device(device), "fp32", 1))
-
-    return choose
-
-
-def test_bf16_only_where_it_is_faster(machine):
-    assert machine(units=False) == "fp32"
-    assert machine(units=True, convolution=(1, 400)) == "fp32"  # a reference kernel: no model is tried
-    assert machine(units=True, convolution=(2, 1), steps={"A": (1, 0.9), "B": (1, 0.8)}) == "bf16"
-    assert machine(units=True, convolution=(2, 1), steps={"A": (1, 1.1), "B": (1, 1.2)}) == "fp32"
-    assert machine(units=True, device="cuda") == "bf16"
-    assert machine(units=False, device="mps") == "fp32"
-
-
-def test_one_precision_for_all_models_by_the_sum_of_their_times(machine):
-    assert machine(units=True, convolution=(2, 1), steps={"A": (1, 1.5), "B": (10, 5)}) == "bf16"
-    assert machine(units=True, convolution=(2, 1), steps={"A": (1, 0.5), "B": (10, 11)}) == "fp32"
-
-
-def test_the_convolution_that_is_tried_runs_in_both_precisions():
-    for precision in ("fp32", "bf16"):
-        assert 0 < cost._convolution_seconds(Execution(torch.device("cpu"), precision, 1)) < 60

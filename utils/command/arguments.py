@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import CHECKOUT
-from utils.experiment import PROTOCOLS, Experiment, Task
+from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 
 SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # of all models, unless an option overrides it
 # {option: the field of TrainConfig that it overrides, for all models}
@@ -20,6 +20,13 @@ OVERRIDES = {
     "momentum": "momentum",
     "weight_decay": "weight_decay",
     "limit": "limit",
+    "optimizer": "optimizer",
+    "nesterov": "nesterov",
+    "schedule": "schedule",
+    "warmup": "warmup",
+    "label_smoothing": "label_smoothing",
+    "clip": "clip",
+    "patience": "patience",
 }
 
 
@@ -90,7 +97,14 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     recipe.add_argument("--lr", type=finite(0, exclusive=True), metavar="X", help="learning rate")
     recipe.add_argument("--momentum", type=finite(0, below=1), metavar="X", help="of SGD")
     recipe.add_argument("--weight-decay", type=finite(0), metavar="X")
-    recipe.add_argument("--limit", type=at_least(1), metavar="N", help="train on the first N examples: a quick look")
+    recipe.add_argument("--optimizer", choices=OPTIMIZERS)
+    recipe.add_argument("--nesterov", action="store_const", const=True, help="Nesterov's momentum, of SGD")
+    recipe.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate over the steps")
+    recipe.add_argument("--warmup", type=finite(0), metavar="EPOCHS", help="in which the learning rate rises from 0")
+    recipe.add_argument("--label-smoothing", type=finite(0, below=1), metavar="X")
+    recipe.add_argument("--clip", type=finite(0, exclusive=True), metavar="NORM", help="of all gradients together")
+    recipe.add_argument("--patience", type=at_least(1), metavar="N", help="stop after N epochs without a better one")
+    recipe.add_argument("--limit", type=at_least(1), metavar="N", help="train on N examples, every class in proportion")
     recipe.add_argument("--smoke", action="store_true", help="the whole pipeline on small embedded data: a quick look")
 
     what = parser.add_argument_group("what to run")
@@ -100,6 +114,15 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         added = ", ".join(experiment.name for experiment in task.ablation)
         what.add_argument("--ablation", action="store_true", help=f"the default models and {added}")
     parser.set_defaults(ablation=False)
+    what.add_argument(
+        "--add",
+        nargs="+",
+        metavar="MODEL",
+        help="compare FILE.py:NAME, torchvision:NAME or timm:NAME with these; results go to runs/added",
+    )
+    what.add_argument(
+        "--against", metavar="NAME", help=f"what --add contrasts with; default: {task.experiments[-1].name}"
+    )
     what.add_argument(
         "--protocol",
         choices=PROTOCOLS,
@@ -154,14 +177,19 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"argument --seeds: {' '.join(map(str, options.seeds))} names a seed twice")
     if options.models and len(set(options.models)) < len(options.models):
         parser.error(f"argument --models: {' '.join(options.models)} names a model twice")
+    if options.against and not options.add:
+        parser.error("argument --against: goes with --add")
+    if options.add and (options.ablation or options.protocol == "original"):
+        parser.error("argument --add: not allowed with --ablation or --protocol original")
     if options.kind and not options.replot:
         parser.error("argument --kind: only allowed with --replot")
     if options.replot and options.time_only:
         parser.error("argument --time-only: not allowed with --replot, which measures nothing")
     if options.time_only and options.models:
         parser.error("argument --time-only: times all models of the task, so not allowed with --models")
-    if options.momentum is not None and any(e.config.optimizer != "sgd" for e in task.experiments):
-        parser.error("argument --momentum: this task trains with Adam, which has none")
+    optimizers = {options.optimizer or e.config.optimizer for e in task.experiments}
+    if options.momentum is not None and optimizers != {"sgd"}:
+        parser.error("argument --momentum: of SGD, and this task trains with Adam: add --optimizer sgd")
     compared = {experiment.name for experiment in task.experiments}
     if options.ablation and options.models:
         parser.error("argument --ablation: adds to all models of the task, so not allowed with --models")

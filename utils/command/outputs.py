@@ -1,9 +1,10 @@
 """What a command writes and prints: pictures and text from the records on disk, the plan, the closing lines."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.checkout import CHECKOUT, git, shown
+from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
 from utils.command.plan import Plan
 from utils.figures.task import draw_task
 from utils.files import write_atomically
@@ -32,7 +33,7 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
         if not plan.quick:
             return
     # A quick look isn't compared with the original report, which had other data or another recipe.
-    original = Original() if plan.quick else read_original(Path(task.name).name)
+    original = Original() if plan.quick or plan.added else read_original(Path(task.name).name)
     if task.protocol == "original":
         text = original_protocol_text(results, original)
     else:
@@ -93,7 +94,11 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
         undo = f"git restore {' '.join(tracked)} && git clean -fd {paths[0]}"
         lines.append(f"The checkout has {count} in {' and '.join(paths)}. To undo: {undo}")
     elif plan.updates_readme and not git("rev-parse", "HEAD"):
-        lines.append(f"{README.name} and {shown(plan.output)} were rewritten; without git there is no undo.")
+        why = "without git there is no undo."
+        if git_distrusts_owner():
+            trust = f"git config --global --add safe.directory {shlex.quote(str(CHECKOUT))}"
+            why = f"git offers no undo, since another user owns the checkout (dubious ownership). To trust it: {trust}"
+        lines.append(f"{README.name} and {shown(plan.output)} were rewritten; {why}")
     elif plan.updates_readme:
         lines.append("The checkout is as it was committed.")
     else:

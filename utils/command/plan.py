@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from utils.checkout import CHECKOUT
+from utils.command.added import with_added
 from utils.command.arguments import chosen_experiments, overridden
 from utils.contrasts import audit
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
@@ -27,8 +28,10 @@ class Plan:
 
     `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
     `output`. `quick` marks a quick look: a run that differs from the task's recipes, whose results stay apart.
-    `redraws` is the kind of records to draw again if nothing is to be trained, otherwise "". If `chooses_precision` is
-    true, the precision of `execution` is fp32 only until the models have been probed.
+    `added` maps what the command line adds to
+    the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
+    trained, otherwise "". If `chooses_precision` is true, the precision of `execution` is fp32 until the models have
+    been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -51,6 +54,7 @@ class Plan:
     redraws: str
     resume: bool
     drops_older_records: bool
+    added: dict[str, str]
     time_only: bool
     smoke: bool
     quiet: bool
@@ -70,6 +74,11 @@ class Plan:
     def runs(self) -> Path:
         """The folder in which the task's cells keep checkpoints, weights and records."""
         return self.runs_dir / self.task.name
+
+    def committed(self, experiment: Experiment, kind: str) -> Path | None:
+        """The folder of committed records that the task's own models may be taken from beside added ones."""
+        own = self.added and not experiment.source
+        return PLOTS / self.task.name / "records" / kind if own else None
 
     def records_folder(self, kind: str) -> Path:
         """The folder of the published records of `kind`, from which pictures and text are made."""
@@ -91,20 +100,26 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     if options.smoke and task.dataset not in STAND_INS:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
+    if options.add:
+        task = with_added(task, chosen_experiments(task, options), options)
+        audit(task)
     # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
     recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
     task = overridden(task, options)
+    for experiment in task.experiments:
+        if faults := experiment.config.faults():
+            raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
     limit, classes = task.experiments[0].config.limit, len(spec.class_names)
     if limit and limit < classes:
         raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")
-    experiments = chosen_experiments(task, options)
+    experiments = list(task.experiments) if options.add else chosen_experiments(task, options)
     hashes = hashes_of(experiments, spec)
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
         raise ValueError(
             f"--output-dir {options.output_dir}: a quick look can't go into {PLOTS}; choose another folder"
         )
-    output = options.output_dir or (options.runs_dir / "quick" / task.name if quick else PLOTS / task.name)
+    output = options.output_dir or where_results_go(task, options, quick)
     devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
         task=task,
@@ -115,7 +130,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         declared=hashes if quick else recipes,
         quick=quick,
         output=output,
-        updates_readme=not quick and options.output_dir is None,
+        updates_readme=not quick and options.output_dir is None and not options.add,
+        added={spec: task.contrasts[-1].a for spec in options.add or ()},
         runs_dir=options.runs_dir,
         data_dir=options.data_dir,
         download=not options.no_download,
@@ -132,6 +148,12 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         smoke=options.smoke,
         quiet=options.quiet,
     )
+
+
+def where_results_go(task: Task, options: argparse.Namespace, quick: bool) -> Path:
+    """The folder of a command that names none: only the declared recipes of the task's own models go into plots/."""
+    parts = [*(["quick"] if quick else []), *(["added"] if options.add else [])]
+    return options.runs_dir.joinpath(*parts, task.name) if parts else PLOTS / task.name
 
 
 def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str, str]:

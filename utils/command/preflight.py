@@ -13,14 +13,24 @@ from utils.records.record import RecordError, RunRecord, read_record
 from utils.streams import say, warn
 from utils.training.cell import CellJob
 from utils.training.checkpoint import CheckpointError
+from utils.training.model import broken_contract
 from utils.words import plural
 
 FAR_OFF = 0.25  # of a standard deviation; a part of the images never has exactly the values of all
 
 
-def reusable(job: CellJob) -> RunRecord | None:
-    """The cell's record if it finished before, else None. If the training code has changed: None, and a message."""
+class ModelError(ValueError):
+    """A model that breaks the contract of docs/adding-a-model.md; the message names it and the fault."""
+
+
+def reusable(job: CellJob, committed: Path | None = None) -> RunRecord | None:
+    """The cell's record if it finished before, here or among the `committed` records; else None.
+
+    If the training code has changed since it finished here: None, and a message.
+    """
     record = job.finished_record()
+    if record is None and committed is not None:
+        return job.finished_record(committed)
     if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
         say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None
@@ -49,6 +59,14 @@ def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[C
         job.checkpoints.prune(keep=0)
         if not plan.resume:
             job.record_path.unlink(missing_ok=True)
+
+
+def check_models(jobs: Sequence[CellJob], data: Splits) -> None:
+    """Raise ModelError, with a sentence for each model that can't be trained."""
+    experiments = {job.experiment.name: job.experiment for job in jobs}
+    faults = {name: broken_contract(experiment, data, jobs[0].execution) for name, experiment in experiments.items()}
+    if found := [f"{name} can't be trained: {fault}" for name, fault in faults.items() if fault]:
+        raise ModelError("\n".join(found))
 
 
 def check_records(folder: Path, task: str) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, cycle, islice
 
 from utils import streams
+from utils.command.added import remember
 from utils.command.locks import sole_writer
 from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
 from utils.command.plan import Plan
-from utils.command.preflight import check_everything, reusable, tell_about_data, with_its_threads
+from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.schedule import chosen_execution, estimate, make_jobs
@@ -112,15 +113,20 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     Prints the plan. Raises what `check_everything` raises; nothing has been changed then.
     """
     execution = jobs[0].execution
-    done = [record for job in jobs if plan.resume and (record := reusable(job)) is not None]
+    found = [reusable(job, plan.committed(job.experiment, execution.kind)) for job in jobs if plan.resume]
+    done = [record for record in found if record is not None]
     waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
     if plan.resume:
         waiting = [with_its_threads(job) for job in waiting]
     folder = plan.records_folder(execution.kind)
+    if waiting:
+        check_models(waiting, data)
     check_everything(folder, jobs, waiting, plan)
     remove_leftovers(plan.output, "*.png")  # only pictures: the user may keep other files there
     for written in (folder.parent, folder):
         remove_leftovers(written)
+    if plan.added:
+        remember(plan.output, plan.added)
     seconds = estimate(waiting, data, execution)
     # The longest first: started last, it would run alone at the end while the other cores wait.
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)

@@ -160,7 +160,8 @@ def read_cache(spec: DatasetSpec, path: Path) -> dict[str, np.ndarray]:
 def is_foreign(path: Path) -> bool:
     """Whether `path` is an archive of arrays that aren't ours, such as the one that Keras keeps under this name."""
     try:
-        with np.load(path) as archive:
+        # Opened here: np.load would leave a damaged file open, and Windows replaces no open file.
+        with path.open("rb") as file, np.load(file) as archive:
             return archive.files != [] and not set(archive.files) & set(ARRAY_NAMES)
     except Exception:  # missing, or not an archive
         return False

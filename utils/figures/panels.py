@@ -10,11 +10,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 
 from utils.figures.canvas import LineStyle, Styles, seed_count, signed
-from utils.findings.runs import accuracies_of, onset_epochs
+from utils.findings.runs import accuracies_of, accuracy_over_seeds, onset_epochs
 from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord, Runs
-from utils.stats.intervals import Interval, mean_interval
-from utils.words import plural, with_bounds
+from utils.stats.intervals import Interval
+from utils.words import percent, plural, with_bounds
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
@@ -24,7 +24,9 @@ LABEL_LETTERS = 30  # letters that fit on a line of a row's name
 
 def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
     """`metric` of each seed over the epochs, shape (n, epochs)."""
-    return np.array([record.curve(metric) for record in records])
+    curves = [record.curve(metric) for record in records]
+    longest = max(map(len, curves))  # a run that stopped early has a gap at its end
+    return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves])
 
 
 def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
@@ -125,18 +127,18 @@ def small_points(ax: Axes, values: Sequence[float], height: float, color: str) -
 
 
 def accuracy_in_words(interval: Interval) -> str:
-    """For example "98.17 ± 0.09%", or "98.17%" without an interval."""
-    if np.isnan(interval.low):
-        return f"{interval.estimate:.2%}"
+    """For example "98.17 ± 0.09%", or "98.17%" without an interval; the bounds themselves if one is 0% or 100%."""
+    if np.isnan(interval.low) or interval.low == 0 or interval.high == 1:
+        return percent(interval)
     return f"{100 * interval.estimate:.2f} ± {100 * (interval.high - interval.estimate):.2f}%"
 
 
 def accuracy_limits(runs: Runs) -> tuple[float, float]:
     """The limits of an axis that shows all seeds and intervals, at least 0.4 points wide and hardly beyond 100%."""
     accuracies = [accuracies_of(records) for records in runs.values()]
-    intervals = [mean_interval(values) for values in accuracies]
+    intervals = [accuracy_over_seeds(records) for records in runs.values()]
     values = np.concatenate([*accuracies, [bound for i in intervals for bound in (i.low, i.high)]])
-    low, high = np.nanmin(values), min(np.nanmax(values), 1.0)
+    low, high = np.nanmin(values), np.nanmax(values)
     margin = max(0.08 * (high - low), 0.002)
     return low - margin, min(high + margin, 1.0005)
 
@@ -150,17 +152,21 @@ def accuracy_points(ax: Axes, runs: Runs, styles: Styles) -> Axes:
     """Test accuracy of each seed in a row for each model."""
     accuracies = {model: accuracies_of(records) for model, records in runs.items()}
     alike = len(set(map(len, accuracies.values()))) == 1  # then the title names the number
-    seed_values(ax, accuracies, styles, lambda i: accuracy_in_words(i) + ("" if alike else f", n = {i.n}"))
+    intervals = {model: accuracy_over_seeds(records) for model, records in runs.items()}
+    seed_values(ax, accuracies, intervals, styles, lambda i: accuracy_in_words(i) + ("" if alike else f", n = {i.n}"))
     ax.set_xlim(accuracy_limits(runs))
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     return ax
 
 
 def seed_values(
-    ax: Axes, values: Mapping[str, np.ndarray], styles: Styles, in_words: Callable[[Interval], str]
+    ax: Axes,
+    values: Mapping[str, np.ndarray],
+    intervals: Mapping[str, Interval],
+    styles: Styles,
+    in_words: Callable[[Interval], str],
 ) -> Axes:
     """The mean over seeds as the model's marker, its 95% t-interval as a bar, below it a small point for each seed."""
-    intervals = {model: mean_interval(of_seeds) for model, of_seeds in values.items()}
     for row, (model, of_seeds) in enumerate(values.items()):
         style, interval = styles[model], intervals[model]
         if len(of_seeds) > 1:
@@ -173,7 +179,7 @@ def seed_values(
 
 def last_gaps(records: Sequence[RunRecord]) -> np.ndarray:
     """Validation minus fit loss of each seed in its last epoch, shape (n,)."""
-    return (curves_of(records, "val_loss") - curves_of(records, "fit_loss"))[:, -1]
+    return np.array([(record.curve("val_loss") - record.curve("fit_loss"))[-1] for record in records])
 
 
 def accuracy_against(
@@ -189,7 +195,7 @@ def accuracy_against(
     beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
     for model, records in runs.items():
         style, accuracies = styles[model], accuracies_of(records)
-        interval = mean_interval(accuracies)
+        interval = accuracy_over_seeds(records)
         lower, median, upper = np.percentile(costs[model], [25, 50, 75])
         spread = [[median - lower], [upper - median]]
         ax.errorbar(median, interval.estimate, half_widths(interval), spread, fmt="none", color=style.color)

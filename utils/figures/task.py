@@ -35,7 +35,7 @@ from utils.findings.sentences import overfitting_in_short, timed_on
 from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord, Runs
 from utils.records.timing import TimingRecord
-from utils.stats.intervals import FEWEST_SEEDS
+from utils.stats.intervals import FEWEST_SEEDS, mean_interval
 
 NOT_MEASURED = "not measured yet"
 EACH_ROUND = " (small points)"
@@ -168,7 +168,8 @@ def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
     panels.accuracy_points(accuracy_ax, runs, styles)
     gap_ax.set_title("last epoch:\nvalidation − fit loss")
     gaps = {model: panels.last_gaps(records) for model, records in runs.items()}
-    panels.seed_values(gap_ax, gaps, styles, lambda gap: signed(gap.estimate, 3))
+    intervals = {model: mean_interval(of_seeds) for model, of_seeds in gaps.items()}
+    panels.seed_values(gap_ax, gaps, intervals, styles, lambda gap: signed(gap.estimate, 3))
     gap_ax.axvline(0, color="black", linewidth=0.8)
     figure.supxlabel(note_on_seeds("Accuracy and gap", runs), fontsize=9)
     return figure

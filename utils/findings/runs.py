@@ -6,7 +6,7 @@ import numpy as np
 
 from utils.records.record import RunRecord
 from utils.stats.curves import accuracy_plateau
-from utils.stats.intervals import Interval, mean_interval
+from utils.stats.intervals import Interval, as_share, mean_interval
 
 
 def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray:
@@ -29,5 +29,5 @@ def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
 
 
 def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:
-    """The mean test accuracy over seeds with its interval, as fractions; `weights` as in `accuracies_of`."""
-    return mean_interval(accuracies_of(records, weights))
+    """The mean test accuracy over seeds with its interval, fractions from 0 to 1; `weights` as in `accuracies_of`."""
+    return as_share(mean_interval(accuracies_of(records, weights)))

@@ -11,7 +11,7 @@ SHORTCUT = "shortcut"  # modules of this name are not on the main path
 
 def on_main_path(weight_names: Sequence[str]) -> np.ndarray:
     """Which weights lie on the main path from input to logits, (W,) bool: all but those of shortcuts."""
-    return np.array([SHORTCUT not in name.split(".") for name in weight_names])
+    return np.array([SHORTCUT not in name.split(".") for name in weight_names], dtype=bool)
 
 
 def thin(norms: np.ndarray, update_ratios: np.ndarray, weight_names: Sequence[str], epochs: int) -> dict:
@@ -26,14 +26,21 @@ def thin(norms: np.ndarray, update_ratios: np.ndarray, weight_names: Sequence[st
     - flow_epoch_norms (epochs, W): the median norm of each epoch;
     - flow_first_epoch_ratio (): the norm of the first weight on the main path over that of the last, median over the
       steps of the first epoch.
+
+    Weights that not every step reached (NaN) are left out. If none is left on the main path, no array is returned.
     """
     bins_an_epoch = max(1, BINS // epochs)
+    weight_names = np.array(weight_names, dtype=str)
+    reached = ~np.isnan(norms).any(axis=0)
+    norms, update_ratios, weight_names = norms[:, reached], update_ratios[:, reached], weight_names[reached]
     main = np.flatnonzero(on_main_path(weight_names))
+    if not len(main):
+        return {}
     first_epoch = norms[: len(norms) // epochs, main].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # a last norm of 0 gives inf or NaN: undefined
         ratios = first_epoch[:, 0] / first_epoch[:, -1]
     return {
-        "flow_weight_names": np.array(weight_names),
+        "flow_weight_names": weight_names,
         "flow_norms": _quantiles(norms, epochs, bins_an_epoch),
         "flow_update_ratios": _quantiles(update_ratios, epochs, bins_an_epoch),
         # (steps, W) -> (epochs, steps an epoch, W)

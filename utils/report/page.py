@@ -35,8 +35,9 @@ from utils.report.tables import (
 )
 from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.paired import FAMILY_ERROR_RATE
-from utils.words import bullets, lost_runs_in_words, percent, plain, plural, points, runs_in_words, table
+from utils.words import bullets, lost_runs_in_words, percent, plain, plural, points, runs_in_words, setting, table
 
+SETTINGS_TOLD = ("momentum", "nesterov", "schedule", "warmup", "label_smoothing", "clip", "patience")
 NOTHING_YET = "No finished run of the current recipes yet."
 
 
@@ -96,12 +97,12 @@ def _what_was_run(runs: Runs) -> str:
     first = next(iter(runs.values()))[0]
     config = first.config
     seeds = sorted({record.seed for records in runs.values() for record in records})
-    optimizer = {"adam": "Adam", "sgd": "SGD"}[config["optimizer"]]
-    momentum = f", momentum {config['momentum']:g}" if "momentum" in config else ""
+    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[config["optimizer"]]
+    rate = [f"{config['learning_rate']:g}", *(setting(name, config[name]) for name in SETTINGS_TOLD if name in config)]
     return (
         f"{first.data_name}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
-        f"{optimizer} with learning rate {config['learning_rate']:g}{momentum}. Trained on {_machines(runs)}."
+        f"{optimizer} with learning rate {', '.join(rate)}. Trained on {_machines(runs)}."
     )
 
 

@@ -14,7 +14,14 @@ from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
 from utils.report.original import Original
 from utils.stats.curves import roughness
-from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval, ratio_interval, relative_spread
+from utils.stats.intervals import (
+    FEWEST_SEEDS,
+    as_share,
+    mean_interval,
+    prediction_interval,
+    ratio_interval,
+    relative_spread,
+)
 from utils.stats.paired import paired_comparison
 from utils.words import (
     epochs_in_words,
@@ -245,7 +252,7 @@ def protocol_table(runs: Runs, original: Original) -> str:
     columns = {
         "model": lambda model: model,
         "original": lambda model: f"{theirs[model]:.2%}" if model in theirs else "–",
-        "ours": lambda model: percent(mean_interval(ours[model])),
+        "ours": lambda model: percent(as_share(mean_interval(ours[model]))),
         "original minus ours, points": lambda model: (
             points(theirs[model] - mean_interval(ours[model]).estimate) if model in theirs else "–"
         ),
@@ -258,7 +265,7 @@ def protocol_table(runs: Runs, original: Original) -> str:
 
 def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
     """Whether a run with accuracy `value` lies outside the prediction interval of our runs with `accuracies`."""
-    expected, n = prediction_interval(accuracies), plural(len(accuracies), "seed")
+    expected, n = as_share(prediction_interval(accuracies)), plural(len(accuracies), "seed")
     if np.isnan(expected.low):
         return f"can't be said ({n})"
     inside = expected.low <= value <= expected.high

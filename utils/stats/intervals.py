@@ -46,6 +46,12 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, float(low), float(high), n, level)
 
 
+def as_share(interval: Interval) -> Interval:
+    """The interval of a share, such as an accuracy, without what lies below 0 or above 1."""
+    low, high = np.clip([interval.low, interval.high], 0, 1)
+    return replace(interval, low=float(low), high=float(high))
+
+
 def prediction_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """The prediction interval for one more value after `values`, shape (n,): mean +- t(n - 1) * sd * sqrt(1 + 1 / n).
 

@@ -12,7 +12,7 @@ from utils.experiment import Experiment
 from utils.records.timing import TimingRecord
 from utils.timing.clock import benchmark, seconds_per_call
 from utils.training.device import Execution
-from utils.training.fit import make_optimizer, train_one_epoch
+from utils.training.fit import make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.training.machine import describe_environment
 from utils.training.model import build_model
@@ -33,6 +33,7 @@ def training_steps(experiment: Experiment, data: Splits, execution: Execution, s
     config = experiment.config
     model = execution.place(build_model(experiment, data.image_shape, data.num_classes, seed=0))
     optimizer = make_optimizer(model, config)
+    schedule = make_schedule(optimizer, config, steps_an_epoch=10**9)  # a benchmark takes any number of steps
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     # Repeated, in case the data set has fewer examples than `steps` full batches need.
     order = order.repeat(1 + steps * config.batch_size // len(order))[: steps * config.batch_size].to(execution.device)
@@ -40,7 +41,8 @@ def training_steps(experiment: Experiment, data: Splits, execution: Execution, s
     with GradientFlow(model, optimizer, steps) as flow:
 
         def run() -> None:
-            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order, offsets), execution)
+            batches = data.train.batches(config.batch_size, order, offsets)
+            train_one_epoch(model, optimizer, batches, execution, config, schedule)
             flow.read()
 
         yield run

@@ -110,10 +110,10 @@ class CellJob:
         identity = {"config_hash": self.config_hash, "seed": self.seed, "data": data, **made_by}
         return Checkpoints(self.folder, identity)
 
-    def finished_record(self) -> RunRecord | None:
+    def finished_record(self, folder: Path | None = None) -> RunRecord | None:
         """The record in the cell's folder if it is finished and of the same recipe, else None."""
         try:
-            record = read_record(self.record_path)
+            record = read_record((folder or self.folder) / self.record_path.name)
         except RecordError:
             return None
         # A record of an older version names no data: with pinned checksums these were checked all the same.

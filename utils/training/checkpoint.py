@@ -27,7 +27,14 @@ class CheckpointError(ValueError):
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file that holds `tensors`, made contiguous: the format stores no strides."""
-    return save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+    # Tied weights share their memory, which the format has no way to say: each name gets a copy.
+    seen: set[int] = set()
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous().cpu()
+        plain[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return save(plain)
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """The training loop."""
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from utils.data.images import Splits, batch_sizes
 from utils.experiment import TrainConfig
@@ -52,13 +55,16 @@ def fit(
     same result as an uninterrupted one, bit for bit. Stops after the epoch in which training diverges.
     """
     optimizer = make_optimizer(model, config)
-    result = restored(checkpoints, model, optimizer) if checkpoints else Fit()
+    sizes = batch_sizes(len(data.train), config.batch_size)  # one for each step of an epoch
+    schedule = make_schedule(optimizer, config, len(sizes))
+    result = restored(checkpoints, model, optimizer, schedule) if checkpoints else Fit()
     for entry in result.history:
         on_epoch(entry)
-    sizes = batch_sizes(len(data.train), config.batch_size)  # one for each step of an epoch
     with GradientFlow(model, optimizer, len(sizes)) as gradient_flow:
         result.gradient_flow["weight_names"] = np.array(gradient_flow.weight_names)
         for epoch in range(len(result.history) + 1, config.epochs + 1):
+            if config.patience and len(result.history) - result.best_epoch >= config.patience:
+                break  # at an epoch's start, so that a resumed run stops where another did
             # Drawn on the CPU, so that every device trains on the same batches in the same order.
             order, offsets = epoch_order(len(data.train), seed, epoch).to(execution.device), None
             if config.augmentation:
@@ -67,7 +73,7 @@ def fit(
             seed_model(seed, "dropout", epoch)  # dropout draws from PyTorch's global generator
 
             started = time.perf_counter()
-            losses, correct = train_one_epoch(model, optimizer, batches, execution)
+            losses, correct = train_one_epoch(model, optimizer, batches, execution, config, schedule)
             trained = time.perf_counter()
             fit_loss, fit_correct = loss_and_correct(predict(model, data.fit, execution), data.fit.labels)
             val_loss, val_correct = loss_and_correct(predict(model, data.val, execution), data.val.labels)
@@ -100,11 +106,13 @@ def fit(
                 # Cloned, since the optimiser goes on changing the model's own tensors in place.
                 result.best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             if checkpoints and (checkpoints.is_due() or epoch == config.epochs):
-                save_checkpoint(checkpoints, model, optimizer, result)
+                save_checkpoint(checkpoints, model, optimizer, schedule, result)
     return result
 
 
-def save_checkpoint(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, result: Fit) -> None:
+def save_checkpoint(
+    checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, result: Fit
+) -> None:
     """Save everything that the remaining epochs depend on.
 
     Random states are not needed: every epoch seeds its own generators (`utils.training.seeds`).
@@ -117,14 +125,16 @@ def save_checkpoint(checkpoints: Checkpoints, model: nn.Module, optimizer: Optim
         "flow": {name: torch.from_numpy(array) for name, array in flow.items()},
     }
     for index, parameter in enumerate(model.parameters()):
-        groups[f"optimizer.{index}"] = optimizer.state[parameter]
+        # Empty for a parameter that is frozen, or that no step has reached.
+        state = optimizer.state.get(parameter, {})
+        groups[f"optimizer.{index}"] = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     tensors = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
-    values = {"history": result.history, "best_epoch": result.best_epoch}
+    values = {"history": result.history, "best_epoch": result.best_epoch, "scheduled_steps": schedule.last_epoch}
     checkpoints.save(len(result.history), tensors, values)
 
 
-def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -> Fit:
-    """Load the last checkpoint into `model` and `optimizer` and return its results so far.
+def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> Fit:
+    """Load the last checkpoint into `model`, `optimizer` and `schedule` and return its results so far.
 
     If there is no checkpoint, it changes nothing and returns an empty Fit. Raises OSError.
     """
@@ -149,6 +159,11 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -
             # An optimiser that isn't fused counts its steps on the CPU, and on MPS fails with a counter elsewhere.
             counts_on_cpu = name == "step" and not optimizer.defaults["fused"]
             optimizer.state[parameter][name] = tensor if counts_on_cpu else tensor.to(device)
+    if state["scheduled_steps"]:
+        schedule.last_epoch = state["scheduled_steps"] - 1  # PyTorch counts its calls so, whatever they stand for
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it misses the optimiser's steps of the interrupted run
+            schedule.step()
     return Fit(
         history=state["history"],
         best_epoch=state["best_epoch"],
@@ -158,7 +173,12 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer) -
 
 
 def train_one_epoch(
-    model: nn.Module, optimizer: Optimizer, batches: Iterable[tuple[Tensor, Tensor]], execution: Execution
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    execution: Execution,
+    config: TrainConfig,
+    schedule: LRScheduler,
 ) -> tuple[np.ndarray, int]:
     """Train on `batches` once, in training mode.
 
@@ -169,9 +189,13 @@ def train_one_epoch(
     for images, labels in batches:  # (B, C, H, W), (B,)
         with execution.autocast():
             logits = model(images)  # (B, K)
-        loss = F.cross_entropy(logits.float(), labels)  # outside autocast and in fp32: bf16 has too few digits for it
+        # Outside autocast and in fp32: bf16 has too few digits for it.
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         loss.backward()
+        if config.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()  # GradientFlow's hooks read the gradients here
+        schedule.step()
         optimizer.zero_grad()
         # No .item() here: reading a number makes the CPU wait for the device at every step.
         losses.append(loss.detach())
@@ -180,9 +204,37 @@ def train_one_epoch(
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """The recipe's optimiser. On CPU and CUDA it is fused: one kernel updates all parameters, which is faster."""
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    """The recipe's optimiser of all parameters that aren't frozen.
+
+    On CPU and CUDA it is fused: one kernel updates all parameters, which is faster.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = parameters[0].device.type in ("cpu", "cuda")
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": fused}
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), **settings)
-    return torch.optim.SGD(model.parameters(), momentum=config.momentum, **settings)
+        return torch.optim.Adam(parameters, **settings)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **settings)
+    return torch.optim.SGD(parameters, momentum=config.momentum, nesterov=config.nesterov, **settings)
+
+
+def make_schedule(optimizer: Optimizer, config: TrainConfig, steps_an_epoch: int) -> LRScheduler:
+    """The recipe's learning rate over the steps of a run: constant, cosine to 0, or one cycle, after its warm-up.
+
+    Sources: cosine, Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts; one cycle, Smith and Topin 2018
+    (arXiv 1708.07120), PyTorch's, with its peak at `learning_rate`, after 30% of the steps unless `warmup` says when.
+    """
+    steps, warmup = config.epochs * steps_an_epoch, round(config.warmup * steps_an_epoch)
+    if config.schedule == "one-cycle":
+        # The momentum stays as the recipe has it. One step more than are taken: the last call is after the last step.
+        share = warmup / steps if warmup else 0.3
+        return OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1, pct_start=share, cycle_momentum=False)
+
+    def share_of_rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if config.schedule == "cosine":
+            return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+        return 1.0
+
+    return LambdaLR(optimizer, share_of_rate)

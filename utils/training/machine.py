@@ -48,12 +48,28 @@ def describe_environment(execution: Execution) -> dict[str, str | int | bool]:
 def source_hash(experiment: Experiment) -> str:
     """Twelve hexadecimal digits of the code that trains an experiment: TRAINING_SOURCES and the model's own sources.
 
-    Code of other models, sentences and tables is not part of it, so editing these makes no finished cell stale.
+    Code of other models, sentences and tables is not part of it, nor are comments and docstrings, so editing these
+    makes no finished cell stale.
     """
     model = experiment.model.func if isinstance(experiment.model, partial) else experiment.model
     sources = [path for pattern in TRAINING_SOURCES for path in visible(UTILS, pattern)]
     sources += sorted(local_sources(sys.modules[model.__module__]))
-    return sha256(b"".join(path.read_bytes() for path in sources))[:12]
+    return sha256(repr([(path.name, _code(path)) for path in sources]).encode())[:12]
+
+
+def sources_digest(module: ModuleType) -> str:
+    """Twelve hexadecimal digits of the code of `module` and of the local modules that it imports, without comments."""
+    return sha256(repr([(path.name, _code(path)) for path in sorted(local_sources(module))]).encode())[:12]
+
+
+def _code(path: Path) -> str:
+    """The syntax tree of a source file as text, without what changes no result: comments, layout and docstrings."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+    return ast.dump(tree)
 
 
 def local_sources(module: ModuleType) -> set[Path]:

@@ -1,11 +1,16 @@
-"""Building a model from a seed; its parameter shapes and its FLOPs."""
+"""Building a model from a seed; its parameter shapes, its FLOPs, and whether it keeps the contract of a classifier."""
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from utils.data.images import Splits
 from utils.experiment import Experiment
+from utils.training.device import Execution
 from utils.training.seeds import seed_model
+
+SMALLEST_BATCH = 2  # batch normalisation needs two examples
 
 
 def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
@@ -14,15 +19,25 @@ def build_model(experiment: Experiment, image_shape: tuple[int, int, int], num_c
     Raises ValueError if the network can't take images of that shape.
     """
     seed_model(seed, "initialisation")
-    return experiment.model(image_shape=image_shape, num_classes=num_classes)
+    model = experiment.model(image_shape=image_shape, num_classes=num_classes)
+    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+        with torch.no_grad():
+            model.eval()(torch.zeros(SMALLEST_BATCH, *image_shape))  # lazy layers take their shapes from an input
+    return model
 
 
 def parameter_shapes(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, tuple]:
     """{name: shape} of the experiment's parameters. Raises ValueError as `build_model` does."""
-    # On the meta device tensors have shapes but no values, so nothing is allocated and no random number drawn.
-    with torch.device("meta"):
-        model = experiment.model(image_shape=image_shape, num_classes=num_classes)
-    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+    try:
+        # On the meta device tensors have shapes but no values, so nothing is allocated and no random number drawn.
+        with torch.device("meta"):
+            model = experiment.model(image_shape=image_shape, num_classes=num_classes)
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    except Exception:
+        # It needs values to be built, such as one that calls .item(), or has lazy layers.
+        model = build_model(experiment, image_shape, num_classes, seed=0)
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    return shapes
 
 
 def flops_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
@@ -34,3 +49,34 @@ def flops_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.zeros(1, *image_shape, device=device))
     return counter.get_total_flops()
+
+
+def broken_contract(experiment: Experiment, data: Splits, execution: Execution) -> str:
+    """What keeps a throwaway model of the experiment from being trained; "" if nothing does.
+
+    It is built, placed on the device, and given one real batch, forward in both modes and backward. Running out of
+    memory is no fault of the contract: a cell of its own finds that out.
+    """
+    images, labels = next(data.train.batches(min(experiment.config.batch_size, len(data.train))))
+    expected = (len(images), data.num_classes)
+    try:
+        model = execution.place(build_model(experiment, data.image_shape, data.num_classes, seed=0))
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return "it has no parameter to train"
+        for training in (False, True):
+            with execution.autocast():
+                logits = model.train(training)(images)
+            if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+                found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+                return f"for images {tuple(images.shape)} it returns {found}, not logits {expected}"
+            if not logits.isfinite().all():
+                return "its logits of the first batch are not all finite numbers"
+        F.cross_entropy(logits.float(), labels).backward()
+        if all(parameter.grad is None for parameter in model.parameters()):
+            return "its logits depend on no parameter that is trained"
+    except (torch.OutOfMemoryError, MemoryError):
+        return ""
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return f"for images {tuple(images.shape)}: {type(error).__name__}: {reason[:300]}"
+    return ""
