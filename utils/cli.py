@@ -16,7 +16,8 @@ from utils.streams import close_streams, prepare_streams, warn
 
 def main(task: Task) -> NoReturn:
     """Run a task's command line and exit: 0 done, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."""
-    if multiprocessing.parent_process() is not None:  # a cell's process, which loads the script for its models
+    # A cell's process loads the script for its models, before multiprocessing.parent_process() is set there.
+    if multiprocessing.current_process().name != "MainProcess":
         warn(
             f'error: {sys.argv[0]} must call main() under `if __name__ == "__main__":`, since every run loads it again'
         )

@@ -1,17 +1,20 @@
 """Cells side by side: the same results as one after another, and a process that dies takes no other along."""
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
-from place import DIGITS_SHA256
+from checkout_folder import CHECKOUT
 
 from models import FCN
 from utils.command.processes import run_in_turn, run_side_by_side
-from utils.data.specs import DIGITS
+from utils.data.sources import load_arrays
+from utils.data.specs import DIGITS, data_sha256
 from utils.experiment import Experiment, TrainConfig
 from utils.records.record import read_record
 from utils.training.cell import CellJob
@@ -38,16 +41,47 @@ class Watching(FCN):
         return super().forward(images)
 
 
-def test_a_spawned_cell_never_loads_matplotlib(tmp_path):
-    (record,) = run_side_by_side([make_job(tmp_path, "A", Watching)], CPUS[:1], lambda job, entry: None)
-    assert (record.status, record.message) == ("finished", "")
+@pytest.fixture(scope="module")
+def spawned(tmp_path_factory):
+    """The records of two cells of one process, which takes seconds to start: the second has older sources."""
+    folder = tmp_path_factory.mktemp("spawned")
+    changed = make_job(folder, "B", partial(FCN, hidden=(8,)))
+    changed = replace(changed, environment=changed.environment | {"source_hash": "older"})
+    return list(run_side_by_side([make_job(folder, "A", Watching), changed], CPUS[:1], lambda job, entry: None))
 
 
-def test_code_that_changes_while_a_run_goes_on_fails_the_cells_to_come(tmp_path):
-    job = make_job(tmp_path, "A", partial(FCN, hidden=(8,)))
-    job = replace(job, environment=job.environment | {"source_hash": "older"})
-    (record,) = run_side_by_side([job], CPUS[:1], lambda job, entry: None)
-    assert record.status == "failed" and "code that trains it was changed while the run went on" in record.message
+def test_a_spawned_cell_never_loads_matplotlib(spawned):
+    assert (spawned[0].model, spawned[0].status, spawned[0].message) == ("A", "finished", "")
+
+
+def test_code_that_changes_while_a_run_goes_on_fails_the_cells_to_come(spawned):
+    record = spawned[1]
+    assert (record.model, record.status) == ("B", "failed")
+    assert "code that trains it was changed while the run went on" in record.message
+
+
+UNGUARDED = """
+from functools import partial
+from models import FCN
+from utils.cli import main
+from utils.experiment import Experiment, Task, TrainConfig
+recipe = TrainConfig(epochs=1, batch_size=64, optimizer="sgd", learning_rate=0.05)
+main(Task("tiny", "mnist", [Experiment("A", partial(FCN), recipe)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_its_guard_is_told_what_it_lacks(tmp_path):
+    """main() is not under `if __name__ == "__main__":`; the process of the cell says so and ends."""
+    (tmp_path / "task_tiny.py").write_text(UNGUARDED)
+    command = [sys.executable, "task_tiny.py", *"--smoke --precision fp32 --device cpu --jobs 1".split()]
+    done = subprocess.run(
+        [*command, "--runs-dir", "runs", "--output-dir", "out"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert 'task_tiny.py must call main() under `if __name__ == "__main__":`' in done.stderr
+    assert "failed: its process died (exit code 2)" in done.stdout
 
 
 def make_job(folder: Path, name: str, model) -> CellJob:
@@ -57,7 +91,7 @@ def make_job(folder: Path, name: str, model) -> CellJob:
         experiment=Experiment(name, model, CONFIG),
         seed=0,
         config_hash="0" * 12,
-        data_sha256=DIGITS_SHA256,
+        data_sha256=data_sha256(DIGITS, load_arrays(DIGITS, folder)),
         data_dir=folder / "data",
         download=False,
         environment=describe_environment(EXECUTION) | {"source_hash": source_hash(Experiment(name, model, CONFIG))},
@@ -66,6 +100,7 @@ def make_job(folder: Path, name: str, model) -> CellJob:
     )
 
 
+@pytest.mark.slow
 def test_side_by_side_equals_in_turn_and_a_dead_process_fails_its_own_cell(tmp_path):
     torch.set_num_threads(1)
     models = {"A": partial(FCN, hidden=(8,)), "dies": fatal, "B": partial(FCN, hidden=(16,))}

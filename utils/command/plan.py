@@ -14,6 +14,7 @@ from utils.command.arguments import chosen_experiments, overridden
 from utils.contrasts import audit
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
 from utils.experiment import Experiment, Task, config_hash, under_original_protocol
+from utils.files import visible
 from utils.training.device import Execution, check_precision, choose_devices, physical_cores
 from utils.training.model import parameter_shapes
 
@@ -205,7 +206,7 @@ def shown_kind(folder: Path, wanted: str | None) -> str:
 
     Raises ValueError if there are no records of that kind.
     """
-    kinds = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    kinds = [path.name for path in visible(folder, "*") if path.is_dir()]
     if not kinds:
         raise ValueError(f"{folder}: no records to draw from; run the task first")
     latest = folder / "shown_kind.txt"

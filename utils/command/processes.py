@@ -29,6 +29,7 @@ def run_in_turn(jobs: Sequence[CellJob], on_epoch: OnEpoch) -> Iterator[RunRecor
     Raises DeviceLost when a cell has left the device in a state in which nothing more can be computed.
     """
     for job in jobs:
+        torch.set_num_threads(job.execution.threads)  # a resumed cell keeps those of its checkpoint
         # job=job binds this cell now; otherwise the lambda would see whatever `job` is when it is called.
         record = run_cell(job, lambda entry, job=job: on_epoch(job, entry))
         yield record

@@ -130,7 +130,7 @@ def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:
     Those of `keep` that did not finish are written again: next to an older finished record they could not be kept.
     """
     finished = {record.stem for record in keep if record.status == "finished"}
-    for path in [*folder.glob("*-seed*.json"), *folder.glob("*-seed*.npz"), folder / "timing.json"]:
+    for path in [*visible(folder, "*-seed*.json"), *visible(folder, "*-seed*.npz"), folder / "timing.json"]:
         if path.stem not in finished:
             path.unlink(missing_ok=True)
     for record in keep:

@@ -16,7 +16,7 @@ import torch
 
 from utils.checkout import git
 from utils.experiment import Experiment
-from utils.files import sha256
+from utils.files import sha256, visible
 from utils.training.device import Execution
 
 UTILS = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def source_hash(experiment: Experiment) -> str:
     makes no finished cell stale.
     """
     model = experiment.model.func if isinstance(experiment.model, partial) else experiment.model
-    sources = [path for pattern in TRAINING_SOURCES for path in sorted(UTILS.glob(pattern))]
+    sources = [path for pattern in TRAINING_SOURCES for path in visible(UTILS, pattern)]
     sources += sorted(local_sources(sys.modules[model.__module__]))
     return sha256(repr([(path.name, _code(path)) for path in sources]).encode())[:12]
 
