@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from utils.data.images import Splits, load_splits
 from utils.timing.clock import benchmark
 from utils.training.device import Execution
-from utils.training.fit import make_optimizer, train_one_epoch
+from utils.training.fit import make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.words import table
 
@@ -60,10 +60,11 @@ def blocks_of_steps(case: Case, data: Splits, execution: Execution, stack: ExitS
     def block(recorder: Recorder) -> Callable[[], None]:
         model = execution.place(case.model())
         optimizer = make_optimizer(model, config)
+        schedule = make_schedule(optimizer, config, steps_an_epoch=10**9)
         read = stack.enter_context(recorder(model, optimizer))
 
         def run() -> None:
-            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order), execution)
+            train_one_epoch(model, optimizer, data.train.batches(config.batch_size, order), execution, config, schedule)
             read()
 
         return run

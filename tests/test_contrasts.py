@@ -30,7 +30,8 @@ def test_an_ablation_needs_a_contrast_that_says_what_it_takes_apart():
 def test_a_model_that_hides_its_options_is_refused(model):
     """Two of them could differ in dropout, and count as one recipe."""
     with pytest.raises(
-        ValueError, match="A-Hidden: its model must be a class, or a functools.partial of one with keywords only"
+        ValueError,
+        match="A-Hidden: its model must be a class, a function, or a functools.partial of one with keywords only",
     ):
         audit(
             dataclasses.replace(

@@ -65,7 +65,7 @@ def test_a_task_by_the_original_protocol_has_other_hashes_and_no_verdicts():
     "changes, fault",
     [
         ({"protocol": "other"}, "unknown protocol 'other': choose holdout or original"),
-        ({"optimizer": "lion"}, "unknown optimizer 'lion': choose adam or sgd"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion': choose adam or adamw or sgd"),
         ({"epochs": 0}, "epochs is 0, not a whole number of at least 1"),
         ({"epochs": 1.5}, "epochs is 1.5, not a whole number of at least 1"),
         ({"batch_size": -3}, "batch_size is -3, not a whole number of at least 1"),

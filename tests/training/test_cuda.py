@@ -19,7 +19,7 @@ from utils.timing.models import training_steps
 from utils.training.arithmetic import SlicedAveragePool
 from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution, check_precision, choose_devices
-from utils.training.fit import fit, train_one_epoch
+from utils.training.fit import fit, make_optimizer, make_schedule, train_one_epoch
 from utils.training.model import build_model
 from utils.training.predict import predict
 
@@ -122,7 +122,8 @@ def test_nothing_waits_for_the_device_between_first_and_last_step(device, shapes
     with training_steps(experiment, shapes, execution, steps=20) as run:
         run()  # what is made once is made here
     model = execution.place(build_model(experiment, shapes.image_shape, shapes.num_classes, seed=0))
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    optimizer = make_optimizer(model, experiment.config)
+    schedule = make_schedule(optimizer, experiment.config, steps_an_epoch=20)
     order = torch.arange(1280, device=device)
 
     def strict(batches) -> Iterator:
@@ -132,7 +133,9 @@ def test_nothing_waits_for_the_device_between_first_and_last_step(device, shapes
         torch.cuda.set_sync_debug_mode("default")
 
     try:
-        train_one_epoch(model, optimizer, strict(shapes.train.batches(64, order)), execution)
+        train_one_epoch(
+            model, optimizer, strict(shapes.train.batches(64, order)), execution, experiment.config, schedule
+        )
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

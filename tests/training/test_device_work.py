@@ -23,7 +23,7 @@ from utils.training import device as device_module
 from utils.training.arithmetic import with_sliced_pooling
 from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution
-from utils.training.fit import fit, make_optimizer, train_one_epoch
+from utils.training.fit import fit, make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import GradientFlow
 from utils.training.model import build_model
 from utils.training.predict import confident_mistakes, loss_and_correct, predict
@@ -122,7 +122,7 @@ def reads_within_an_epoch(few, net, recipe) -> list[Counter]:
 
     batches = few.train.batches(config.batch_size, order, offsets)
     with GradientFlow(model, optimizer, 3), HostReads() as reads:
-        train_one_epoch(model, optimizer, noted(batches), execution)
+        train_one_epoch(model, optimizer, noted(batches), execution, config, make_schedule(optimizer, config, 3))
     assert len(found) == 3 and sum(reads.found.values()) > sum(found[-1].values())  # at its end an epoch reads
     return found
 

@@ -26,7 +26,7 @@ from utils.training.device import (
     memory_format,
     noting_nondeterminism,
 )
-from utils.training.fit import make_optimizer, restored, save_checkpoint
+from utils.training.fit import make_optimizer, make_schedule, restored, save_checkpoint
 from utils.training.model import build_model
 
 CPU, MPS, CUDA = torch.device("cpu"), torch.device("mps"), torch.device("cuda", 0)
@@ -257,6 +257,7 @@ def test_a_step_counter_stays_on_the_cpu_where_adam_is_not_fused(data, tmp_path,
             Experiment("net", partial(CNNWithResidual, widths=(16,), strides=(1,)), config), (1, 8, 8), 10, 0
         )
         optimizer = make_optimizer(model, config)
+        schedule = make_schedule(optimizer, config, steps_an_epoch=1)
         optimizer.defaults["fused"] = fused
         for group in optimizer.param_groups:
             group["fused"] = fused
@@ -264,12 +265,12 @@ def test_a_step_counter_stays_on_the_cpu_where_adam_is_not_fused(data, tmp_path,
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()
         checkpoints = Checkpoints(tmp_path / str(fused), {})
-        save_checkpoint(checkpoints, model, optimizer, fit_module.Fit(history=[{}]))
+        save_checkpoint(checkpoints, model, optimizer, schedule, fit_module.Fit(history=[{}]))
         optimizer.state.clear()
         moved.clear()
         with monkeypatch.context() as patched:
             patched.setattr(torch.Tensor, "to", noted)
-            restored(checkpoints, model, optimizer)
+            restored(checkpoints, model, optimizer, schedule)
         steps = [optimizer.state[parameter]["step"] for parameter in model.parameters()]
         assert {step.item() for step in steps} == {1.0} and {step.device for step in steps} == {CPU}
         # The model's device is the CPU here: what counts is whether the counter is sent to it.

@@ -17,7 +17,7 @@ from utils.training import checkpoint
 from utils.training import fit as train
 from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution
-from utils.training.fit import fit, make_optimizer, restored
+from utils.training.fit import fit, make_optimizer, make_schedule, restored
 from utils.training.model import build_model
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
@@ -117,7 +117,8 @@ def test_every_tensor_of_the_optimiser_takes_its_parameters_strides(tmp_path, fe
     experiment = Experiment("net", NETS["residual"], RECIPES[recipe])
     model = EXECUTION.place(build_model(experiment, few.image_shape, 10, seed=9))
     optimizer = make_optimizer(model, RECIPES[recipe])
-    assert len(restored(Checkpoints(tmp_path, IDENTITY), model, optimizer).history) == 2
+    schedule = make_schedule(optimizer, RECIPES[recipe], steps_an_epoch=1)
+    assert len(restored(Checkpoints(tmp_path, IDENTITY), model, optimizer, schedule).history) == 2
     strides = {
         (tensor.stride(), parameter.stride())
         for parameter in model.parameters()

@@ -7,7 +7,7 @@ import torch
 from models import FCN, SimpleCNN
 from utils.experiment import TrainConfig
 from utils.training.device import Execution
-from utils.training.fit import make_optimizer, train_one_epoch
+from utils.training.fit import make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import GradientFlow
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
@@ -19,6 +19,7 @@ def test_gradient_flow_equals_the_gradients_themselves(data, optimizer):
     config = TrainConfig(1, 64, optimizer, 1e-2)
     net = SimpleCNN(image_shape=data.image_shape, num_classes=10)
     chosen = make_optimizer(net, config)
+    schedule = make_schedule(chosen, config, steps_an_epoch=2)
     weights = [module.weight for module in net.modules() if hasattr(module, "weight")]
     expected, before = [], []
 
@@ -28,9 +29,10 @@ def test_gradient_flow_equals_the_gradients_themselves(data, optimizer):
 
     hook = chosen.register_step_pre_hook(keep)
     with GradientFlow(net, chosen, steps=2) as flow:
-        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64)), EXECUTION)
+        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64)), EXECUTION, config, schedule)
         after = [w.detach().clone() for w in weights]
-        train_one_epoch(net, chosen, data.train.batches(64, torch.arange(64, 128)), EXECUTION)  # a different batch
+        another = data.train.batches(64, torch.arange(64, 128))
+        train_one_epoch(net, chosen, another, EXECUTION, config, schedule)
         arrays = flow.read()
     hook.remove()
     np.testing.assert_allclose(arrays["norms"], expected, rtol=1e-5)
@@ -44,5 +46,6 @@ def test_gradient_flow_leaves_no_hook_behind(data):
     optimizer = make_optimizer(net, CONFIG)
     with pytest.raises(RuntimeError, match="inside"), GradientFlow(net, optimizer, steps=1) as flow:
         raise RuntimeError("inside")
-    train_one_epoch(net, optimizer, data.train.batches(64, torch.arange(64)), EXECUTION)
+    batches, schedule = data.train.batches(64, torch.arange(64)), make_schedule(optimizer, CONFIG, steps_an_epoch=1)
+    train_one_epoch(net, optimizer, batches, EXECUTION, CONFIG, schedule)
     assert flow.step == 0 and not flow.norms.any()
