@@ -162,7 +162,9 @@ def collect(
                 drop_records(folder, keep=published)
                 drops = False
             awaited[record.model] -= 1
-            if awaited[record.model] == 0:
+            # Models that were complete before are drawn once, with the last of their records.
+            complete = awaited[record.model] == 0
+            if complete if len(published) > len(done) else len(published) == len(done) and 0 in awaited.values():
                 outcome.draw(plan, kind)
     except BaseException:
         if published:
