@@ -26,10 +26,11 @@ ROOMS = {
 }
 # Modules at the top of utils with what they stand on; every room above that may import them.
 SINGLE_MODULES = {
-    "files": set(),
+    "streams": set(),
+    "files": {"streams"},
     "checkout": set(),
     "experiment": set(),
-    "contrasts": {"experiment"},
+    "contrasts": {"experiment", "files"},
     "words": {"stats"},
 }
 ARROWS = ROOMS | SINGLE_MODULES
