@@ -92,9 +92,11 @@ def labelled_lines(ax: Axes) -> list[Artist]:
 
 def whole_numbers(ax: Axes, first: int, last: int) -> None:
     """Ticks of the x-axis at whole numbers, also where there is a single one."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if first == last:
+        ax.set_xticks([first])
         ax.set_xlim(first - 0.5, first + 0.5)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def new_figure(height: float, title: str) -> Figure:

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import PercentFormatter
 
 from utils.figures.canvas import new_figure, seed_count, signed
 from utils.figures.lettering import shortened, width_of
@@ -37,7 +36,7 @@ def model_confusion_matrix(records: Sequence[RunRecord]) -> Figure:
     ax = figure.subplots()
     image = confusion(ax, records)
     if not has_few_classes(first):
-        bar = figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, ticks=SHARES, format=PercentFormatter(xmax=1))
+        bar = figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, ticks=SHARES, format="{x:.1%}")
         bar.set_label("share of the true class's test images")
         bar.outline.set_visible(False)
     return figure
@@ -145,7 +144,8 @@ def model_mistakes(records: Sequence[RunRecord]) -> Figure:
     title = f"{record.model} on {record.data_name}: the {count} most confident test mistakes, seed {record.seed}"
     title += "\nTrue class → predicted class, and the probability it gave"
     rows = max(1, math.ceil(count / MISTAKES_A_ROW))
-    figure = new_figure(0.8 + (1.5 if has_long_names(record) else 1.3) * rows, title)
+    height = 1.75 if has_very_long_names(record) else 1.5 if has_long_names(record) else 1.3
+    figure = new_figure(0.8 + height * rows, title)
     axes = figure.subplots(rows, MISTAKES_A_ROW, squeeze=False)
     for index, ax in enumerate(axes.flat):
         if index < count:
@@ -160,6 +160,11 @@ def has_long_names(record: RunRecord) -> bool:
     return max(map(len, record.class_names)) > 4
 
 
+def has_very_long_names(record: RunRecord) -> bool:
+    """Whether a class name may be wider than a small picture."""
+    return max(map(len, record.class_names)) > LETTERS_OF_MISTAKE
+
+
 def mistake(ax: Axes, record: RunRecord, index: int) -> Axes:
     """The wrong test image of rank `index`, with its true class, its predicted class and the latter's probability."""
     arrays = record.arrays
@@ -169,9 +174,10 @@ def mistake(ax: Axes, record: RunRecord, index: int) -> Axes:
     true = record.class_names[arrays["test_labels"][where]]
     predicted = record.class_names[arrays["test_predictions"][where]]
     arrow = "\n→ " if has_long_names(record) else " → "
-    if max(map(len, record.class_names)) > LETTERS_OF_MISTAKE:
-        true, predicted = (shortened(name, MISTAKE_POINTS, 8) for name in (true, predicted))
-    look = {"fontsize": 8} if max(map(len, record.class_names)) > LETTERS_OF_MISTAKE else {}
+    look = {}
+    if has_very_long_names(record):
+        true, predicted = (shortened(name, MISTAKE_POINTS, 8, rows=2) for name in (true, predicted))
+        look = {"fontsize": 8}
     ax.set_title(f"{true}{arrow}{predicted}\n{arrays['mistake_confidences'][index]:.2%}", **look)
     ax.set_axis_off()
     return ax

@@ -49,9 +49,9 @@ def shortened(text: str, points: float, size: float = 10, rows: int = 1) -> str:
 
     In the middle, since names that are alike differ at an end.
     """
-    left = text
+    left, kept = text, min(len(text), int(1.3 * len(text) * rows * points / width_of(text, size)) + 1)
     while len(found := rows_of(left, points, size)) > rows:
-        kept = len(left.replace(ELLIPSIS, "")) - 1
+        kept -= 1
         left = f"{text[: (kept + 1) // 2].rstrip()}{ELLIPSIS}{text[len(text) - kept // 2 :].lstrip()}"
     return "\n".join(found)
 

@@ -251,4 +251,7 @@ def differences(verdicts: Sequence[Verdict]) -> list[str]:
 def difference_in_words(verdict: Verdict) -> str:
     """Two lines: the difference with its interval, if it has one; the number of seeds and the verdict."""
     difference = with_bounds(verdict.comparison.difference, lambda fraction: signed(100 * fraction, 2))
-    return f"{difference}\n{plural(len(verdict.seeds), 'seed')}: {verdict.in_short}"
+    word = verdict.in_short
+    for name in (verdict.a, verdict.b):
+        word = word.replace(name, shortened(name, NAME_POINTS))
+    return f"{difference}\n{plural(len(verdict.seeds), 'seed')}: {word}"
