@@ -30,7 +30,7 @@ SINGLE_MODULES = {
     "files": {"streams"},
     "checkout": set(),
     "experiment": set(),
-    "contrasts": {"experiment"},
+    "contrasts": {"experiment", "files"},
     "words": {"stats"},
 }
 ARROWS = ROOMS | SINGLE_MODULES

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from utils.experiment import Contrast, Experiment, Task, model_defaults, model_options
+from utils.files import file_name
 
 
 def differences(a: Experiment, b: Experiment) -> dict[str, tuple]:
@@ -40,14 +41,19 @@ def architectural(a: Experiment, b: Experiment) -> dict[str, tuple]:
 def audit(task: Task) -> None:
     """Check what a task declares, so that no comparison hides a difference.
 
-    Raises ValueError if two experiments have one name, a contrast names an unknown experiment, its two experiments
-    differ in anything other than what it declares, the options of a model can't be read, or an ablation has no contrast
-    to belong to.
+    Raises ValueError if a name can't be shown on a line, two experiments have one name (upper or lower case makes no
+    other), a contrast names an unknown experiment, its two experiments differ in anything other than what it declares,
+    the options of a model can't be read, or an ablation has no contrast to belong to.
     """
     every = (*task.experiments, *task.ablation)
     names = [experiment.name for experiment in every]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two experiments have the same name: {', '.join(names)}")
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            raise ValueError(f"an experiment is named {name!r}: a name has letters, all of them on one line")
+    # Files of one model would replace another's where a file system doesn't tell upper from lower case.
+    for called in (str, file_name):
+        if len({called(name).casefold() for name in names}) < len(names):
+            raise ValueError(f"two experiments have the same name: {', '.join(names)}")
     if not task.experiments:
         raise ValueError(f"{task.name} declares no experiment")
     for experiment in every:

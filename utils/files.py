@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ from utils.streams import warn
 REPLACE_PAUSES = (0.05, 0.2, 0.8)  # seconds
 WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 PARTIAL = ".partial"  # the suffix of files that are still being written
+SLUG_LETTERS = 40
+LONGEST_NAME = 100  # most file systems take 255 bytes, of which endings need some
+TAKEN = ("all_models",)  # its learning curves would overwrite those of all models together
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -124,3 +128,15 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 def sha256(content: bytes) -> str:
     """Hexadecimal SHA-256 of `content`."""
     return hashlib.sha256(content).hexdigest()
+
+
+def file_name(name: str) -> str:
+    """What a model's files are called: its name if every file system takes that, else a slug and 8 digits of its hash.
+
+    ASCII letters, digits, ".", "_" and "-" stay, but not a dot in front. For example "FCN", "CNN-w-o-dropout-98b0a1f9".
+    """
+    plain = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name)
+    if plain and len(name) <= LONGEST_NAME and name.lower() not in TAKEN:
+        return name
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:SLUG_LETTERS].strip("-.")
+    return f"{slug or 'model'}-{sha256(name.encode())[:8]}"

@@ -1,5 +1,6 @@
 """Numbers as text, and Markdown lists and tables. Never loads torch."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median_low
 
@@ -50,6 +51,17 @@ def plain(value) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def markdown(text: str) -> str:
+    """`text`, such as a model's name, so that Markdown shows it letter for letter, in tables and mathematics too.
+
+    An underscore within a word means nothing there and stays, and so does most text as a whole.
+    """
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
+    text = re.sub(r"[\\`*\[\]|$~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    # At the beginning of a line these would make a heading, a quotation or a list.
+    return re.sub(r"^(\d*)([#>+.)-])(?!\w)", r"\1\\\2", text)
 
 
 def bullets(sentences: Sequence[str]) -> str:

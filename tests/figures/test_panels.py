@@ -153,9 +153,9 @@ def test_one_seed_has_no_interval_and_times_may_be_missing():
     styles = model_styles(list(runs))
     for figure in (figures.comparison(runs, None, styles), figures.accuracy_vs_cost(runs, None, styles)):
         text = text_of(figure)
-        assert text.count(figures.NOT_MEASURED) == 2 and "Times" not in text
+        assert "time" not in text.lower() and all(ax.has_data() for ax in figure.axes)
         assert "one seed, so no interval" in text and "±" not in text
-    accuracy = figures.comparison(runs, None, styles).axes[3]
+    accuracy = figures.comparison(runs, None, styles).axes[1]
     assert not any(segment.size for bar in accuracy.collections for segment in bar.get_segments())
     assert row_values(accuracy)[0] == f"{runs['FCN'][0].test_correct / 500:.2%}"
 
@@ -192,9 +192,6 @@ def test_training_time_of_an_epoch_and_of_a_whole_run():
     quick = figures.training_time(runs, make_timing(models), model_styles(models))
     assert all(value.endswith(" s") for value in row_values(quick.axes[1]))
     assert "12 epochs" in figure.axes[1].get_title() and "7 rounds" in text_of(figure)
-    empty = figures.training_time(runs, None, model_styles(models))
-    assert text_of(empty).count(figures.NOT_MEASURED) == 2
-    assert_nothing_overlaps("not measured", empty)
 
 
 def made_verdict(word: str, a: str, b: str, interval: Interval, differences: list[float]) -> Verdict:

@@ -8,7 +8,7 @@ import torch
 
 from utils.command.plan import Plan
 from utils.data.images import Splits, batch_sizes
-from utils.files import write_atomically
+from utils.files import file_name, write_atomically
 from utils.records.record import to_json
 from utils.streams import warn
 from utils.timing.choices import choose_precision, seconds_by_threads
@@ -97,7 +97,7 @@ def make_jobs(plan: Plan, execution: Execution, data_sha256: str) -> list[CellJo
             download=plan.download,
             environment={**environment, "source_hash": sources[experiment.name]},
             execution=execution,
-            folder=folder / experiment.name / plan.hashes[experiment.name] / f"seed{seed}",
+            folder=folder / file_name(experiment.name) / plan.hashes[experiment.name] / f"seed{seed}",
         )
         for seed in plan.seeds
         for experiment in plan.experiments

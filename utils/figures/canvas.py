@@ -10,16 +10,21 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from utils.figures.lettering import rows_of
 from utils.files import write_atomically
 from utils.words import plural
 
 WIDTH = 9.0  # inches: 10-point text is readable when a README shows the picture 900 pixels wide
 NOTE_LETTERS = 115  # letters that fit on a line of 9-point text
+ROW = 0.21  # inches that a row of text takes
+ROOM_FOR_ROWS = 3  # of a legend; with more the figure grows
 TITLE_LETTERS = 85  # letters that fit on a line of a figure's title
 STYLE = {
     "figure.dpi": 150,
     "font.size": 10,
+    "text.parse_math": False,  # a model may be called "$5 to $6"
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -62,7 +67,7 @@ def model_styles(declared: Sequence[str]) -> dict[str, LineStyle]:
         model: LineStyle(
             COLORS[i % len(COLORS)],
             LINE_STYLES[i % len(LINE_STYLES)],
-            MARKERS[i % len(MARKERS)],
+            MARKERS[(i + i // len(COLORS)) % len(MARKERS)],  # where colours repeat, markers differ
         )
         for i, model in enumerate(declared)
     }
@@ -85,11 +90,24 @@ def labelled_lines(ax: Axes) -> list[Artist]:
     return [line for line in ax.get_lines() if not line.get_label().startswith("_")]
 
 
+def whole_numbers(ax: Axes, first: int, last: int) -> None:
+    """Ticks of the x-axis at whole numbers, also where there is a single one."""
+    if first == last:
+        ax.set_xticks([first])
+        ax.set_xlim(first - 0.5, first + 0.5)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def new_figure(height: float, title: str) -> Figure:
-    """A figure as wide as the README. It needs no display and does not use pyplot, so no global state is changed."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    """A figure as wide as the README. It needs no display and does not use pyplot, so no global state is changed.
+
+    It grows with the rows that a long title needs.
+    """
+    rows = [row for line in title.split("\n") for row in rows_of(line, 0.99 * 72 * WIDTH, 12)]
+    figure = Figure(figsize=(WIDTH, height + ROW * (len(rows) - 1 - title.count("\n"))), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle("\n".join(rows), fontsize=12)
     return figure
 
 
@@ -101,6 +119,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], note: str = "") -> N
         if rows == len(handles) or legend.get_window_extent().width < figure.bbox.width:
             break
         legend.remove()
+    figure.set_figheight(figure.get_figheight() + ROW * max(0, rows - ROOM_FOR_ROWS))
     legend.get_title().set_multialignment("center")
 
 

@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from utils.figures.canvas import LineStyle, Styles, empty_panel, legend_below, new_figure, seed_count
+from utils.figures.canvas import LineStyle, Styles, empty_panel, legend_below, new_figure, seed_count, whole_numbers
+from utils.figures.lettering import logarithmic, shortened, shown
 from utils.records.flow import QUANTILES, on_main_path
 from utils.records.record import RunRecord, Runs
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval
@@ -31,6 +32,9 @@ BARS_NOTE = f", bars: 95% t-interval, from {FEWEST_SEEDS} seeds up"
 # {epoch: (share of the model's colour, mixed with white; marker; line style)}
 EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
 LEGEND_COLOR = "#333333"
+LAYERS_NAMED = 24  # beside the heat map; of a deeper network every second layer is named, or fewer
+TITLE_POINTS = 175  # the width of a title above one of three panels, in points
+NAME_POINTS = 150  # the width of a layer's name, in points
 
 
 def gradient_flow(records: Sequence[RunRecord]) -> Figure:
@@ -45,6 +49,7 @@ def update_ratio(records: Sequence[RunRecord]) -> Figure:
 
 def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Figure:
     """On the left a curve for each layer, on the right the same numbers as a heat map."""
+    records = of_full_length(records)
     first = records[0]
     each_seed = main_path(records, array)[..., MEDIAN]
     means = geometric_mean(each_seed)
@@ -66,6 +71,17 @@ def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Fi
             fontsize=9,
         )
     return figure
+
+
+def of_full_length(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs with as many epochs as the longest; others stopped early, and have no value at its end.
+
+    Of these, those with the same layers, since a layer that some step didn't reach is left out of a record.
+    """
+    longest = max(len(record.history) for record in records)
+    first, *others = (record for record in records if len(record.history) == longest)
+    names = first.arrays["flow_weight_names"]
+    return [first, *(record for record in others if np.array_equal(record.arrays["flow_weight_names"], names))]
 
 
 def main_path(records: Sequence[RunRecord], array: str) -> np.ndarray:
@@ -97,7 +113,7 @@ def layer_curves(ax: Axes, each_seed: np.ndarray, epochs: int) -> Axes:
         if seeds > 1:
             ax.plot(middles, each_seed[:, :, depth].T, "o", color=color, markersize=1.5, markeredgewidth=0, alpha=0.5)
         ax.plot(middles, geometric_mean(each_seed[:, :, depth]), color=color, linewidth=1.4)
-    ax.set_yscale("log")
+    logarithmic(ax)
     label_epochs(ax, epochs)
     by_depth = ScalarMappable(BoundaryNorm(np.arange(layers + 1) + 0.5, layers), colors)
     bar = ax.figure.colorbar(by_depth, ax=ax, location="bottom", label=DEPTH)
@@ -113,7 +129,9 @@ def layer_heat_map(ax: Axes, means: np.ndarray, epochs: int, names: Sequence[str
     mesh = ax.pcolormesh(spans, rows, np.ma.masked_invalid(means.T), cmap="magma", norm="log")
     ax.set_facecolor(ZERO_COLOR)
     ax.invert_yaxis()
-    ax.set_yticks(range(1, layers + 1), names, fontsize=8)
+    step = math.ceil(layers / LAYERS_NAMED)
+    named = [shortened(name, NAME_POINTS, 8) for name in names[::step]]
+    ax.set_yticks(range(1, layers + 1, step), named, fontsize=8)
     ax.tick_params(axis="y", length=0)
     ax.grid(False)
     label_epochs(ax, epochs)
@@ -146,10 +164,10 @@ def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
     figure = new_figure(1.6 + 2.6 * rows, f"{data}: gradient norm against depth, median of an epoch's steps{several}")
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, (model, records) in zip(axes.flat, runs.items(), strict=False):
+        records = of_full_length(records)
         norms_over_depth(ax, records, styles[model])
-        ax.set_title(
-            f"{model}\n{seed_count([len(records)])}, epochs {', '.join(map(str, shown_epochs(records[0]).values()))}"
-        )
+        epochs = ", ".join(map(str, shown_epochs(records[0]).values()))
+        ax.set_title(f"{shown(model, TITLE_POINTS)}\n{seed_count([len(records)])}, epochs {epochs}")
     for ax in axes.flat[len(runs) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
@@ -191,8 +209,8 @@ def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -
             intervals = [mean_interval(np.log(of_seeds)) for of_seeds in norms.T]
             low, high = np.exp([(interval.low, interval.high) for interval in intervals]).T
             ax.errorbar(depths, means, [means - low, high - means], fmt="none", color=color, linewidth=1, capsize=3)
-    ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    logarithmic(ax)
+    whole_numbers(ax, 1, len(depths))
     return ax
 
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 
-from utils.figures.canvas import LineStyle, Styles, seed_count, signed
+from utils.figures.canvas import LineStyle, Styles, seed_count, signed, whole_numbers
+from utils.figures.lettering import NAME_POINTS, shortened, shown
 from utils.findings.runs import accuracies_of, accuracy_over_seeds, onset_epochs
 from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord, Runs
@@ -19,6 +20,7 @@ from utils.words import percent, plural, with_bounds
 TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
 POINT_COLOR = "#0072B2"  # for points that belong to no single model
+LEGEND_POINTS = 230  # the width of a model's name in a legend, in points
 LABEL_LETTERS = 30  # letters that fit on a line of a row's name
 
 
@@ -35,20 +37,25 @@ def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str,
     Where the value of a seed is not finite, the mean and the band have a gap: a mean of the others would be misleading.
     """
     epochs = np.arange(1, curves.shape[1] + 1)
+    single = len(epochs) == 1  # a line and a band through one point would show nothing
     if len(curves) > 1:
         ax.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
         if each_seed:
-            ax.plot(epochs, curves.T, color=style.color, linewidth=0.6, alpha=0.5)
+            ax.plot(
+                epochs, curves.T, "o" if single else "", color=style.color, linewidth=0.6, markersize=2.5, alpha=0.5
+            )
+        elif single:
+            ax.vlines(1, curves.min(), curves.max(), color=style.color, alpha=0.4)
     ax.plot(
         epochs,
         curves.mean(axis=0),
         color=style.color,
         linestyle=style.linestyle,
-        marker=style.marker,
+        marker=style.marker or ("o" if single else ""),
         label=f"{label}, n = {len(curves)}",
     )
     ax.set_xlabel("epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(ax, 1, len(epochs))
     return ax
 
 
@@ -93,14 +100,22 @@ def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
 def all_validation_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles) -> Axes:
     """Validation "loss" or "accuracy" of all models together."""
     for model, records in runs.items():
-        curve_over_seeds(ax, curves_of(records, f"val_{quantity}"), styles[model], model, each_seed=False)
+        curve_over_seeds(
+            ax, curves_of(records, f"val_{quantity}"), styles[model], shown(model, LEGEND_POINTS), each_seed=False
+        )
     return name_quantity(ax, quantity, "validation ")
 
 
 def name_rows(ax: Axes, models: Sequence[str], values: Sequence[str]) -> Axes:
     """Label a row for each model, the first one on top: its name on the left, its text of `values` on the right."""
-    ax.set_yticks(range(len(models)), models)
-    ax.set_ylim(len(models) - 0.4, -0.6)
+    names = list(map(shown, models))
+    return label_rows(ax, names, values, **({"fontsize": 8} if any("\n" in name for name in names) else {}))
+
+
+def label_rows(ax: Axes, labels: Sequence[str], values: Sequence[str], **font) -> Axes:
+    """A label on the left of each row, the first one on top, and its text of `values` on the right."""
+    ax.set_yticks(range(len(labels)), labels, **font)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     for row, value in enumerate(values):
@@ -202,7 +217,7 @@ def accuracy_against(
         if len(records) > 1:
             seeds = ax.plot(np.full(len(records), median), accuracies, "o", color=style.color, markersize=3, alpha=0.6)
             seeds[0].set(transform=beside, markeredgewidth=0)
-        label = f"{model}, n = {len(records)}"
+        label = f"{shown(model, LEGEND_POINTS)}, n = {len(records)}"
         # In front of all bars, since models of equal cost lie on top of each other.
         ax.plot(median, interval.estimate, style.marker, color=style.color, markersize=6, label=label, zorder=3)
     highest = max(max(costs[model]) for model in runs)
@@ -228,11 +243,19 @@ def forest(ax: Axes, verdicts: Sequence[Verdict]) -> Axes:
         ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.set_xlabel("difference of test accuracy, points")
-    labels = [textwrap.fill(f"{v.b} − {v.a}", LABEL_LETTERS, break_on_hyphens=False) for v in verdicts]
-    return name_rows(ax, labels, [difference_in_words(verdict) for verdict in verdicts])
+    return label_rows(ax, differences(verdicts), [difference_in_words(verdict) for verdict in verdicts])
+
+
+def differences(verdicts: Sequence[Verdict]) -> list[str]:
+    """Which accuracy minus which, for each row, in as many lines as two long names need."""
+    short = [(shortened(v.b, 1.6 * NAME_POINTS), shortened(v.a, 1.6 * NAME_POINTS)) for v in verdicts]
+    return [textwrap.fill(f"{b} − {a}", LABEL_LETTERS, break_on_hyphens=False) for b, a in short]
 
 
 def difference_in_words(verdict: Verdict) -> str:
     """Two lines: the difference with its interval, if it has one; the number of seeds and the verdict."""
     difference = with_bounds(verdict.comparison.difference, lambda fraction: signed(100 * fraction, 2))
-    return f"{difference}\n{plural(len(verdict.seeds), 'seed')}: {verdict.in_short}"
+    word = verdict.in_short
+    for name in (verdict.a, verdict.b):
+        word = word.replace(name, shortened(name, NAME_POINTS))
+    return f"{difference}\n{plural(len(verdict.seeds), 'seed')}: {word}"

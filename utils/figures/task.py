@@ -18,7 +18,6 @@ from utils.figures.canvas import (
     TITLE_LETTERS,
     LineStyle,
     Styles,
-    empty_panel,
     labelled_lines,
     legend_below,
     model_styles,
@@ -29,6 +28,8 @@ from utils.figures.canvas import (
 )
 from utils.figures.classes import confusion_difference, model_confusion_matrix, model_mistakes
 from utils.figures.gradients import gradient_by_depth, gradient_flow, update_ratio
+from utils.figures.lettering import fonts_for
+from utils.files import file_name
 from utils.findings.depth import has_flow
 from utils.findings.results import Results
 from utils.findings.sentences import overfitting_in_short, timed_on
@@ -37,7 +38,6 @@ from utils.records.record import RunRecord, Runs
 from utils.records.timing import TimingRecord
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval
 
-NOT_MEASURED = "not measured yet"
 EACH_ROUND = " (small points)"
 
 
@@ -46,7 +46,11 @@ def draw_task(results: Results, folder: Path) -> list[Path]:
 
     The same records give the same bytes, so that drawing again leaves committed pictures unchanged.
     """
-    with matplotlib.style.context(["default", STYLE]):  # not the user's own settings (matplotlibrc)
+    task, records = results.task, (record for of_model in results.runs.values() for record in of_model)
+    names = {experiment.name for experiment in (*task.experiments, *task.ablation)}
+    names.update(name for record in records for name in (record.data_name, *record.class_names))
+    # The style is ours, not that of the user's own settings (matplotlibrc).
+    with matplotlib.style.context(["default", STYLE]), fonts_for(names):
         return [save(figure, folder / f"{name}.png") for name, figure in figures_of(results)]
 
 
@@ -60,7 +64,8 @@ def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
     yield "all_models_curves", all_models_curves(runs, styles)
     yield "comparison", comparison(runs, timing, styles)
     yield "accuracy_vs_cost", accuracy_vs_cost(runs, timing, styles)
-    yield "training_time", training_time(runs, timing, styles)
+    if timing is not None:
+        yield "training_time", training_time(runs, timing, styles)
     if results.accuracy_verdicts:
         title = f"{data_of(runs)}: planned differences of test accuracy"
         yield "contrasts", contrasts_figure(results.accuracy_verdicts, title)
@@ -71,12 +76,14 @@ def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
     if flow:
         yield "gradient_by_depth", gradient_by_depth(flow, styles)
     for model, records in runs.items():
-        yield f"{model}_curves", model_curves(records, styles[model])
-        yield f"{model}_confusion_matrix", model_confusion_matrix(records)
-        yield f"{model}_mistakes", model_mistakes(records)
+        name = file_name(model)
+        yield f"{name}_curves", model_curves(records, styles[model])
+        yield f"{name}_confusion_matrix", model_confusion_matrix(records)
+        yield f"{name}_mistakes", model_mistakes(records)
     for model, records in flow.items():
-        yield f"{model}_gradient_flow", gradient_flow(records)
-        yield f"{model}_update_ratio", update_ratio(records)
+        name = file_name(model)
+        yield f"{name}_gradient_flow", gradient_flow(records)
+        yield f"{name}_update_ratio", update_ratio(records)
 
 
 def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
@@ -108,50 +115,41 @@ def all_models_curves(runs: Runs, styles: Styles) -> Figure:
 
 
 def comparison(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
-    """Four panels with a row for each model: parameters, training time, inference time and test accuracy."""
-    figure = new_figure(2.6 + 0.72 * len(runs), f"{data_of(runs)}: cost and test accuracy")
-    axes = figure.subplots(2, 2, sharey=True)
-    for ax, cost in zip(
-        axes.flat, costs_of(runs, timing), strict=False
-    ):  # three costs; the fourth panel is for the accuracy
+    """A row for each model in up to four panels: parameters, times if they were measured, and test accuracy."""
+    costs = costs_of(runs, timing)
+    height = 2.6 + 0.72 * len(runs) if timing else 1.9 + 0.4 * len(runs)
+    figure = new_figure(height, f"{data_of(runs)}: cost and test accuracy")
+    *axes, accuracy_ax = figure.subplots((len(costs) + 1) // 2, 2, sharey=True).flat
+    for ax, cost in zip(axes, costs, strict=True):
         ax.set_title(cost.title)
-        if cost.values is None:
-            empty_panel(ax, NOT_MEASURED)
-        else:
-            panels.cost_bars(ax, cost.values, styles, cost.in_words)
-            ax.xaxis.set_major_formatter(cost.ticks)
-    axes[1, 1].set_title(f"test accuracy, {seeds_of(runs)}")
-    panels.accuracy_points(axes[1, 1], runs, styles)
+        panels.cost_bars(ax, cost.values, styles, cost.in_words)
+        ax.xaxis.set_major_formatter(cost.ticks)
+    accuracy_ax.set_title(f"test accuracy, {seeds_of(runs)}")
+    panels.accuracy_points(accuracy_ax, runs, styles)
     figure.supxlabel(notes(runs, timing, EACH_ROUND), fontsize=9)
     return figure
 
 
-def training_time(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
+def training_time(runs: Runs, timing: TimingRecord, styles: Styles) -> Figure:
     """The time of an epoch, from the timing pass, and of a whole run: that time multiplied by the number of epochs."""
     figure = new_figure(1.7 + 0.36 * len(runs), f"{data_of(runs)}: training time, evaluation and loading left out")
     axes = figure.subplots(1, 2, sharey=True)
     for ax, cost in zip(axes, times_of_training(runs, timing), strict=True):
         ax.set_title(cost.title)
-        if cost.values is None:
-            panels.name_rows(empty_panel(ax, NOT_MEASURED), list(runs), ())
-        else:
-            panels.cost_bars(ax, cost.values, styles, cost.in_words)
-    if timing is not None:
-        figure.supxlabel(note_on_times(timing, EACH_ROUND), fontsize=9)
+        panels.cost_bars(ax, cost.values, styles, cost.in_words)
+    figure.supxlabel(note_on_times(timing, EACH_ROUND), fontsize=9)
     return figure
 
 
 def accuracy_vs_cost(runs: Runs, timing: TimingRecord | None, styles: Styles) -> Figure:
-    """Test accuracy against each cost, with one marker for each model."""
+    """Test accuracy against each cost that was measured, with one marker for each model."""
     figure = new_figure(4.4, f"{data_of(runs)}: test accuracy against cost, {seeds_of(runs)}")
-    axes = figure.subplots(1, 3, sharey=True)
-    for ax, cost in zip(axes, costs_of(runs, timing), strict=True):
+    costs = costs_of(runs, timing)
+    axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for ax, cost in zip(axes, costs, strict=True):
         ax.set_xlabel(cost.title)
-        if cost.values is None:
-            empty_panel(ax, NOT_MEASURED)
-        else:
-            panels.accuracy_against(ax, runs, cost.values, styles)
-            ax.xaxis.set_major_formatter(cost.ticks)
+        panels.accuracy_against(ax, runs, cost.values, styles)
+        ax.xaxis.set_major_formatter(cost.ticks)
     axes[0].set_ylabel("test accuracy")
     axes[0].set_ylim(panels.accuracy_limits(runs))
     axes[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -176,38 +174,39 @@ def regularisation_ablation(runs: Runs, styles: Styles) -> Figure:
 
 
 class Cost(NamedTuple):
-    """One cost of all models: `values` has a list for each (the rounds of the timing pass); None if not measured."""
+    """One cost of all models: `values` has a list for each, of the rounds of the timing pass."""
 
     title: str
-    values: dict[str, list[float]] | None
+    values: dict[str, list[float]]
     in_words: Callable[[float], str]
     ticks: Formatter
 
 
-def times_of(runs: Runs, timing: TimingRecord | None, title: str, measure: str, unit: str, per_second: float) -> Cost:
+def times_of(runs: Runs, timing: TimingRecord, title: str, measure: str, unit: str, per_second: float) -> Cost:
     """A measure of the timing pass, converted to `unit`; a second has `per_second` of these units."""
-    values = timing and {m: [per_second * seconds for seconds in timing.models[m][measure]] for m in runs}
+    values = {m: [per_second * seconds for seconds in timing.models[m][measure]] for m in runs}
     return Cost(f"{title} ({unit})", values, lambda time: f"{time:,.2f} {unit}", ScalarFormatter())
 
 
 def costs_of(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
-    """The costs: parameters, seconds of training per epoch, milliseconds of inference per batch."""
-    parameters = {model: [records[0].parameters] for model, records in runs.items()}
-    batch = f"batch of {timing.batch_size}" if timing else "batch"
+    """The costs: parameters and, if measured, seconds of training per epoch, milliseconds of inference per batch."""
+    values = {model: [records[0].parameters] for model, records in runs.items()}
+    parameters = Cost("parameters", values, "{:,.0f}".format, EngFormatter(sep=""))
+    if timing is None:
+        return [parameters]
+    batch = f"inference time per batch of {timing.batch_size}"
     return [
-        Cost("parameters", parameters, "{:,.0f}".format, EngFormatter(sep="")),
+        parameters,
         times_of(runs, timing, "training time per epoch", "train_epoch_seconds", "s", 1),
-        times_of(runs, timing, f"inference time per {batch}", "inference_batch_seconds", "ms", 1_000),
+        times_of(runs, timing, batch, "inference_batch_seconds", "ms", 1_000),
     ]
 
 
-def times_of_training(runs: Runs, timing: TimingRecord | None) -> list[Cost]:
+def times_of_training(runs: Runs, timing: TimingRecord) -> list[Cost]:
     """The training time of an epoch in seconds, and of a whole run, in minutes if the slowest takes more than 100 s."""
     epoch = times_of(runs, timing, "per epoch", "train_epoch_seconds", "s", 1)
-    epochs = {model: len(records[0].history) for model, records in runs.items()}
+    epochs = {model: max(len(record.history) for record in records) for model, records in runs.items()}
     title = f"{'–'.join(map(str, sorted(set(epochs.values()))))} epochs at that rate"
-    if epoch.values is None:
-        return [epoch, epoch._replace(title=title)]
     slowest = max(epochs[model] * max(seconds) for model, seconds in epoch.values.items())
     unit, scale = ("min", 60) if slowest > 100 else ("s", 1)
     values = {model: [epochs[model] * s / scale for s in seconds] for model, seconds in epoch.values.items()}
@@ -237,7 +236,8 @@ def note_on_times(timing: TimingRecord, rounds: str) -> str:
 
 def contrasts_figure(verdicts: Sequence[Verdict], title: str) -> Figure:
     """The planned differences as a forest plot, each with its interval, its seeds and its verdict."""
-    figure = new_figure(1.7 + 0.6 * len(verdicts), title)
+    rows = max(label.count("\n") + 1 for label in panels.differences(verdicts))
+    figure = new_figure(1.7 + max(0.6, 0.2 * rows) * len(verdicts), title)
     ax = figure.subplots()
     panels.forest(ax, verdicts)
     look = {"color": panels.POINT_COLOR, "linestyle": ""}

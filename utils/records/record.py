@@ -1,7 +1,8 @@
 """The record of a run: strict JSON, and an .npz file with its arrays. Never loads torch.
 
-A folder of records holds one pair `<model>-seed<k>.json` and `.npz` for each cell. The JSON is written last and
-contains the SHA-256 of the .npz. So a pair counts only if both files are complete and belong together.
+A folder of records holds one pair `<model>-seed<k>.json` and `.npz` for each cell, with the model's `file_name`. The
+JSON is written last and contains the SHA-256 of the .npz. So a pair counts only if both files are complete and belong
+together.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from utils.files import sha256, write_together
+from utils.files import file_name, sha256, write_together
 from utils.stats.curves import Onset, overfitting_onset
 
 SCHEMA_VERSION = 1  # of the JSON's fields: a record of another version is not read
@@ -90,7 +91,7 @@ class RunRecord:
 
     @property
     def stem(self) -> str:
-        return f"{self.model}-seed{self.seed}"
+        return f"{file_name(self.model)}-seed{self.seed}"
 
     def curve(self, metric: str) -> np.ndarray:
         """`metric` over the epochs, shape (epochs,); a value that was not finite is NaN (null in the JSON)."""

@@ -1,10 +1,13 @@
 """The results of a task as one page: sentences, tables and pictures in their order. Never loads torch."""
 
+import html
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from utils.contrasts import architectural, differences
-from utils.experiment import Contrast, Task
+from utils.experiment import Contrast, Experiment, Task
+from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds
@@ -35,7 +38,18 @@ from utils.report.tables import (
 )
 from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.paired import FAMILY_ERROR_RATE
-from utils.words import bullets, lost_runs_in_words, percent, plain, plural, points, runs_in_words, setting, table
+from utils.words import (
+    bullets,
+    lost_runs_in_words,
+    markdown,
+    percent,
+    plain,
+    plural,
+    points,
+    runs_in_words,
+    setting,
+    table,
+)
 
 SETTINGS_TOLD = ("momentum", "nesterov", "schedule", "warmup", "label_smoothing", "clip", "patience")
 NOTHING_YET = "No finished run of the current recipes yet."
@@ -43,9 +57,12 @@ NOTHING_YET = "No finished run of the current recipes yet."
 
 def results_text(results: Results, original: Original) -> str:
     """The results of a task in Markdown, ending with a newline. Links expect the pictures in the page's own folder."""
+    results = _for_markdown(results)
     runs, timing = results.runs, results.timing
     if not runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
+    what = "Parameters, training time, inference time and accuracy" if timing else "Parameters and accuracy"
+    costs = "training time, inference time, parameters" if timing else "parameters"
     return _paragraphs(
         [
             _what_was_run(runs),
@@ -55,9 +72,9 @@ def results_text(results: Results, original: Original) -> str:
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
             training_table(runs),
             _sentence_on_training(runs),
-            _picture("comparison", "Parameters, training time, inference time and accuracy of each model"),
-            _picture("accuracy_vs_cost", "Test accuracy against training time, inference time, parameters"),
-            _picture("training_time", "Training time of each model, an epoch and the whole run"),
+            _picture("comparison", f"{what} of each model"),
+            _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
+            timing and _picture("training_time", "Training time of each model, an epoch and the whole run"),
             timing_table(runs, timing),
             _ablation(results),
             original_table(runs, original),
@@ -74,6 +91,7 @@ def results_text(results: Results, original: Original) -> str:
 
 def original_protocol_text(results: Results, original: Original) -> str:
     """The results of a task by the original protocol, in Markdown: only a comparison with the original numbers."""
+    results = _for_markdown(results)
     if not results.runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
@@ -89,7 +107,29 @@ def original_protocol_text(results: Results, original: Original) -> str:
     )
 
 
-def _paragraphs(parts: Sequence[str]) -> str:
+def _for_markdown(results: Results) -> Results:
+    """The same results with every model named as Markdown needs it; the records keep the real names, for files."""
+
+    def renamed(by_model: Mapping) -> dict:
+        return {markdown(model): value for model, value in by_model.items()}
+
+    def escaped(experiments: Sequence[Experiment]) -> list[Experiment]:
+        return [replace(experiment, name=markdown(experiment.name)) for experiment in experiments]
+
+    task, timing = results.task, results.timing
+    contrasts = [replace(contrast, a=markdown(contrast.a), b=markdown(contrast.b)) for contrast in task.contrasts]
+    return replace(
+        results,
+        task=replace(task, experiments=escaped(task.experiments), contrasts=contrasts, ablation=escaped(task.ablation)),
+        runs=renamed(results.runs),
+        ablation=renamed(results.ablation),
+        diverged=renamed(results.diverged),
+        left_out=list(map(markdown, results.left_out)),
+        timing=timing and replace(timing, models=renamed(timing.models)),
+    )
+
+
+def _paragraphs(parts: Sequence[str | None]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -100,7 +140,7 @@ def _what_was_run(runs: Runs) -> str:
     optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[config["optimizer"]]
     rate = [f"{config['learning_rate']:g}", *(setting(name, config[name]) for name in SETTINGS_TOLD if name in config)]
     return (
-        f"{first.data_name}, {plural(len(seeds), 'seed')} "
+        f"{markdown(first.data_name)}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
         f"{optimizer} with learning rate {', '.join(rate)}. Trained on {_machines(runs)}."
     )
@@ -279,19 +319,22 @@ def _confusion_difference(results: Results) -> str:
 
 
 def _model_details(model: str, records: Sequence[RunRecord]) -> str:
+    files = file_name(records[0].model)
     images = [
-        _picture(f"{model}_curves", f"Learning curves of {model}: loss and accuracy over the epochs"),
-        _picture(f"{model}_confusion_matrix", f"Confusion matrix of {model} on the test set"),
-        _picture(f"{model}_mistakes", f"The most confident mistakes of {model} on the test set"),
+        _picture(f"{files}_curves", f"Learning curves of {model}: loss and accuracy over the epochs"),
+        _picture(f"{files}_confusion_matrix", f"Confusion matrix of {model} on the test set"),
+        _picture(f"{files}_mistakes", f"The most confident mistakes of {model} on the test set"),
     ]
     if any(map(has_flow, records)):
         images += [
-            _picture(f"{model}_gradient_flow", f"Gradient norms of {model}'s layers over training"),
-            _picture(f"{model}_update_ratio", f"Update ratios of {model}'s layers over training"),
+            _picture(f"{files}_gradient_flow", f"Gradient norms of {model}'s layers over training"),
+            _picture(f"{files}_update_ratio", f"Update ratios of {model}'s layers over training"),
         ]
+    # Within the tag there is no Markdown, but GitHub sees mathematics there too.
+    name = html.escape(records[0].model, quote=False).replace("$", "&#36;")
     inside = "\n\n".join(filter(None, [*images, classes_table(records)]))
     return (
-        f"<details><summary>{model}: curves, confusion matrix, mistakes, gradients, each class</summary>\n\n{inside}"
+        f"<details><summary>{name}: curves, confusion matrix, mistakes, gradients, each class</summary>\n\n{inside}"
         "\n\n</details>"
     )
 
@@ -301,7 +344,7 @@ def _weights(record: RunRecord) -> str:
     name = record.model_options["class"]
     arguments = [str(record.image_shape), str(len(record.class_names))]
     arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
-    folder = f"runs/{record.task}/{record.kind}/{record.model}/{record.config_hash}/seed{record.seed}"
+    folder = f"runs/{record.task}/{record.kind}/{file_name(record.model)}/{record.config_hash}/seed{record.seed}"
     return (
         f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
         "inputs are normalised as in `utils/data/specs.py`):\n\n"

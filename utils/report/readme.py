@@ -19,8 +19,8 @@ def update_block(path: Path, name: str, text: str, pictures: str) -> bool:
     path relative to the file. Raises OSError.
     """
     path = path.resolve()  # of a symbolic link the target is replaced, not the link
-    # Matches only links without a folder, (name.png), and puts the folder before the name.
-    text = re.sub(r"(?<=\]\()[^()/]+\.png(?=\))", lambda link: f"{pictures}/{link[0]}", text)
+    # Matches only links without a folder, (name.png), and puts the folder before the name; a name may hold "\\](".
+    text = re.sub(r"(?<=[^\\]\]\()[^()/]+\.png(?=\))", lambda link: f"{pictures}/{link[0]}", text)
     with locked(path.with_name(f".{path.name}.lock"), timeout=60):
         readme = path.read_text(encoding="utf-8") if path.exists() else ""
         if block_of(readme, name) is None:

@@ -25,6 +25,7 @@ from utils.stats.intervals import (
 from utils.stats.paired import paired_comparison
 from utils.words import (
     epochs_in_words,
+    markdown,
     percent,
     plateau_in_words,
     plural,
@@ -163,7 +164,7 @@ def classes_table(records: Sequence[RunRecord]) -> str:
         return lambda row: "undefined" if np.isnan(scores[name][row]) else f"{scores[name][row]:.1%}"
 
     names = records[0].class_names
-    columns = {"class": lambda row: names[row]} | {name.replace("f1", "F1"): cell(name) for name in SCORES}
+    columns = {"class": lambda row: markdown(names[row])} | {name.replace("f1", "F1"): cell(name) for name in SCORES}
     seeds = f"means over {plural(len(records), 'seed')}" if len(records) > 1 else "1 seed"
     return (
         f"Each class on the test set, final weights, {seeds} (undefined: no test image of the class, or none taken for "
@@ -174,7 +175,10 @@ def classes_table(records: Sequence[RunRecord]) -> str:
 def confused_pairs_table(runs: Runs) -> str:
     """For each model its most frequent confusions: counts summed over seeds, as shares of the true class's images."""
     cells = {
-        model: [f"{true} → {predicted} ({share:.1%})" for true, predicted, share in most_confused(records, PAIRS_SHOWN)]
+        model: [
+            f"{markdown(true)} → {markdown(predicted)} ({share:.1%})"
+            for true, predicted, share in most_confused(records, PAIRS_SHOWN)
+        ]
         for model, records in runs.items()
     }
     columns = {"model": lambda model, records: f"{model} ({plural(len(records), 'seed')})"} | {
@@ -196,7 +200,7 @@ def confusion_change_table(runs: Runs, a: str, b: str) -> str:
         return "covers 0 or is undefined" if change.unsure[row, column] else "excludes 0"
 
     columns = {
-        "true → predicted": lambda row, column: f"{names[row]} → {names[column]}",
+        "true → predicted": lambda row, column: f"{markdown(names[row])} → {markdown(names[column])}",
         "points": lambda row, column: f"{100 * changed[row, column]:+z.1f}",
         "unadjusted 95% interval": interval,
     }

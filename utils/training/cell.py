@@ -15,7 +15,7 @@ from torch import nn
 from utils.data.images import Splits, load_splits
 from utils.data.specs import DataError, DatasetSpec
 from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved_config
-from utils.files import remove_leftovers, sha256
+from utils.files import file_name, remove_leftovers, sha256
 from utils.records.flow import thin
 from utils.records.folder import publish
 from utils.records.record import RecordError, RunRecord, read_record, write_record
@@ -64,7 +64,7 @@ class CellJob:
 
     @property
     def stem(self) -> str:
-        return f"{self.experiment.name}-seed{self.seed}"
+        return f"{file_name(self.experiment.name)}-seed{self.seed}"
 
     @property
     def record_path(self) -> Path:
