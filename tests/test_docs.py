@@ -1,0 +1,38 @@
+"""The pages' examples are run as they are printed."""
+
+import re
+
+import pytest
+import torch
+from checkout_folder import CHECKOUT
+
+from utils.contrasts import audit
+from utils.experiment import TrainConfig
+
+ADDING = (CHECKOUT / "docs/adding-a-model.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", ADDING, flags=re.DOTALL)
+
+
+def test_the_model_of_the_page_maps_images_to_logits():
+    scope = {"__name__": "mymodel"}
+    exec(EXAMPLES[0], scope)
+    for shape in ((1, 28, 28), (3, 32, 32)):
+        assert scope["LeNet5"](image_shape=shape, num_classes=7)(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+def test_the_task_of_the_page_is_one_that_a_command_would_take():
+    scope = {"__name__": "my_task"}
+    exec(EXAMPLES[1], scope)
+    audit(scope["TASK"])
+
+
+def test_the_page_on_recipes_names_every_field_and_option():
+    page = (CHECKOUT / "docs/recipes.md").read_text(encoding="utf-8")
+    for field in TrainConfig.__dataclass_fields__:
+        assert f"`{field}`" in page, field
+
+
+@pytest.mark.parametrize("page", sorted((CHECKOUT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_no_page_points_to_a_file_that_is_not_there(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
