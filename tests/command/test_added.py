@@ -77,6 +77,9 @@ def test_an_edited_file_is_another_model_which_is_trained_again(place, nets):
     assert place.run("--add", f"{nets}:Net") == 0
     nets.write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
     sys.modules.pop(nets.stem)
+    assert place.run("--add", f"{nets}:Net", "--replot") == 0
+    text = (place.runs / "added" / "tiny" / "RESULTS.md").read_text()
+    assert "Net-seed0.json: from another recipe" in text and "B and Net" not in text
     assert place.run("--add", f"{nets}:wide") == 0
     assert sorted(place.trained) == ["Net-seed0", "wide-seed0"]
 

@@ -87,6 +87,24 @@ def test_a_step_by_each_recipe_is_that_of_plain_pytorch(data):
             torch.testing.assert_close(a, b, msg=name)
 
 
+def test_the_rate_changes_at_every_step(data):
+    """Three steps of cosine against plain SGD whose rate is set by hand."""
+    config = replace(SGD, schedule="cosine", epochs=1)
+    batches = list(data.train.batches(64))[:3]
+    ours = build_model(replace(SMALL, config=config), (1, 8, 8), 10, seed=0)
+    optimizer = make_optimizer(ours, config)
+    train_one_epoch(ours, optimizer, batches, EXECUTION, config, make_schedule(optimizer, config, 3))
+    theirs = build_model(replace(SMALL, config=config), (1, 8, 8), 10, seed=0).train()
+    for (images, labels), rate in zip(batches, rates(config, 3), strict=True):
+        loss = F.cross_entropy(theirs(images), labels)
+        gradients = torch.autograd.grad(loss, list(theirs.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(theirs.parameters(), gradients, strict=True):
+                parameter -= rate * gradient
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_resumed_run_has_equal_bits(data, tmp_path, name):
     config = RECIPES[name]
