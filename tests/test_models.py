@@ -28,6 +28,7 @@ def test_parameter_count(model, image_shape, parameters):
     assert sum(p.numel() for p in net.parameters()) == parameters
 
 
+@pytest.mark.slow  # the residual nets take long
 @pytest.mark.parametrize("model, image_shape, parameters", MODELS)
 def test_each_overfits_one_batch(model, image_shape, parameters):
     torch.manual_seed(1)
