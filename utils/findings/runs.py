@@ -9,6 +9,12 @@ from utils.stats.curves import accuracy_plateau
 from utils.stats.intervals import Interval, as_share, mean_interval
 
 
+def lengths_in_words(*models: Sequence[RunRecord]) -> str:
+    """Such as "4 to 9 epochs" where runs stopped at different ones, so that their curves can't be compared; else ""."""
+    lengths = {len(record.history) for records in models for record in records}
+    return f"{min(lengths)} to {max(lengths)} epochs" if len(lengths) > 1 else ""
+
+
 def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray:
     """The test accuracy of each seed, shape (n,), from the integer counts.
 
@@ -24,7 +30,9 @@ def plateau_epochs(records: Sequence[RunRecord]) -> list[int]:
 
 
 def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
-    """The epochs from which runs overfit, one for each run that does."""
+    """The epochs from which runs overfit, one for each run that does; none where they are of unequal length."""
+    if lengths_in_words(records):
+        return []
     return [record.onset.epoch for record in records if record.onset.epoch is not None]
 
 

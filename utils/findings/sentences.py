@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
-from utils.findings.runs import onset_epochs
+from utils.findings.runs import lengths_in_words, onset_epochs
 from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, SEEDS_FOR_POWER, Verdict
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
@@ -145,7 +145,7 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
     For seeds that are not decided, it adds the rises that noise could explain.
     """
     hidden = [record.onset for record in records if np.isfinite(record.onset.rise)]
-    if not hidden:
+    if not hidden or lengths_in_words(records):
         return overfitting_in_short(records)
     rises = ", ".join(f"{onset.rise:.1%}" for onset in hidden)
     noises = ", ".join(f"{onset.noise:.1%}" for onset in hidden)
@@ -157,6 +157,8 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
     """The sentence on overfitting without the rises that noise could explain."""
+    if lengths := lengths_in_words(records):
+        return f"no verdict, since runs stopped after {lengths}"
     epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
     undecided = [record.onset.reason for record in records if not record.onset.decided]
     left = f"; not decided in {len(undecided)}" if undecided else ""

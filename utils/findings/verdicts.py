@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from utils.experiment import Contrast
+from utils.findings.runs import lengths_in_words
 from utils.records.record import RunRecord, Runs, paired
 from utils.stats.curves import roughness
 from utils.stats.intervals import FEWEST_SEEDS, Interval
@@ -80,6 +81,7 @@ def judge(
     measure: Callable[[RunRecord], float],
     total: int = 1,
     margin: float = 0.0,
+    comparable: Callable[[Sequence[RunRecord], Sequence[RunRecord]], bool] = lambda a, b: True,
 ) -> list[Verdict]:
     """A verdict on each contrast whose two models have a finished run with a common seed.
 
@@ -89,7 +91,8 @@ def judge(
     """
     m, pairs = len(contrasts), []
     for contrast in contrasts:
-        both = paired(runs.get(contrast.a, ()), runs.get(contrast.b, ()))
+        of_a, of_b = runs.get(contrast.a, ()), runs.get(contrast.b, ())
+        both = paired(of_a, of_b) if comparable(of_a, of_b) else []
         measured = [(a.seed, measure(a), measure(b)) for a, b in both]
         defined = [row for row in measured if np.isfinite(row).all()]
         if defined:
@@ -131,5 +134,10 @@ def accuracy_verdicts(runs: Runs, contrasts: Sequence[Contrast], margin: float) 
 
 
 def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast]) -> list[Verdict]:
-    """The verdicts on the roughness of validation loss."""
-    return judge(runs, contrasts, lambda record: roughness(record.curve("val_loss")))
+    """The verdicts on the roughness of validation loss; none where runs stopped after different numbers of epochs."""
+    return judge(
+        runs,
+        contrasts,
+        lambda record: roughness(record.curve("val_loss")),
+        comparable=lambda a, b: not lengths_in_words(a, b),
+    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.findings.depth import VANISHING, depth_verdict, last_epoch_ratio
 from utils.findings.results import Results
-from utils.findings.runs import onset_epochs, plateau_epochs
+from utils.findings.runs import lengths_in_words, onset_epochs, plateau_epochs
 from utils.findings.sentences import accuracy_sentence, depth_sentence, overfitting_in_short, stability_sentence
 from utils.findings.verdicts import FASTER, Verdict
 from utils.records.record import RunRecord, paired
@@ -101,7 +101,7 @@ def overfits(results: Results, epochs: Mapping[str, int | None]) -> list[Finding
     """The claim: each model overfits from the given epoch, or not at all if that is None."""
 
     def find(records: Sequence[RunRecord]) -> tuple[list[int], bool, str]:
-        undecided = any(not record.onset.decided for record in records)
+        undecided = bool(lengths_in_words(records)) or any(not record.onset.decided for record in records)
         return onset_epochs(records), undecided, overfitting_in_short(records)
 
     return _from_epochs(results, epochs, find)

@@ -10,7 +10,7 @@ from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds
+from utils.findings.runs import accuracy_over_seeds, lengths_in_words
 from utils.findings.sentences import (
     accuracy_sentence,
     depth_sentence,
@@ -223,8 +223,16 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
             ),
         ],
         f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
-            stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
-            for verdict in results.stability_verdicts
+            *(
+                stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
+                for verdict in results.stability_verdicts
+            ),
+            *(
+                f"{contrast.a} and {contrast.b}, steadiness: no verdict, since runs stopped after {lengths}"
+                for contrast in task.contrasts
+                if share_a_seed(runs, contrast.a, contrast.b)
+                and (lengths := lengths_in_words(runs[contrast.a], runs[contrast.b]))
+            ),
         ],
         _training_time(timing): [
             time_sentence(timing, contrast.a, contrast.b)
