@@ -81,15 +81,15 @@ def audit(task: Task) -> None:
             raise ValueError(f"a contrast names {', '.join(unknown)}: choose from {', '.join(experiments)}")
         found = differences(experiments[contrast.a], experiments[contrast.b])
         if undeclared := sorted(found.keys() - set(contrast.differs)):
-            message = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
+            fields = ", ".join(f"{name} ({found[name][0]} and {found[name][1]})" for name in undeclared)
             declared = f"Contrast({contrast.a!r}, {contrast.b!r}, differs={tuple(sorted(found))!r})"
             raise ValueError(
-                f"{contrast.a} and {contrast.b} differ in {message}, which their contrast doesn't declare; if that is "
+                f"{contrast.a} and {contrast.b} differ in {fields}, which their contrast doesn't declare; if that is "
                 f"what they are to be compared for, declare it: {declared}"
             )
         if alike := sorted(set(contrast.differs) - found.keys()):
-            message = ", ".join(alike)
-            raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {message}, as their contrast declares")
+            fields = ", ".join(alike)
+            raise ValueError(f"{contrast.a} and {contrast.b} don't differ in {fields}, as their contrast declares")
 
 
 def variants(contrasts: Sequence[Contrast]) -> tuple[str, str] | None:

@@ -114,7 +114,7 @@ def test_a_quick_look_has_a_folder_of_its_own(place, nets):
 def test_a_librarys_net_is_fitted_to_channels_and_classes_and_enlarges_small_images():
     import torch
 
-    from utils.training.libraries import enlargement, torchvision_classifier
+    from utils.command.libraries import enlargement, torchvision_classifier
 
     net = torchvision_classifier((1, 28, 28), 7, architecture="mobilenet_v3_small").eval()
     assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 7) and enlargement(net) == ""

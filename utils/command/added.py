@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from utils.command.arguments import OVERRIDES
+from utils.command.libraries import timm_classifier, torchvision_classifier
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import write_atomically
-from utils.training.libraries import timm_classifier, torchvision_classifier
 from utils.training.machine import sources_digest
 
 LIST = "added.json"  # in the output folder: what has been added there so far

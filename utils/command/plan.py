@@ -131,7 +131,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         quick=quick,
         output=output,
         updates_readme=not quick and options.output_dir is None and not options.add,
-        added={spec: task.contrasts[-1].a for spec in options.add or ()},
+        added=dict.fromkeys(options.add, task.contrasts[-1].a) if options.add else {},
         runs_dir=options.runs_dir,
         data_dir=options.data_dir,
         download=not options.no_download,
@@ -164,8 +164,8 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
             shapes = parameter_shapes(experiment, spec.image_shape, len(spec.class_names))
         except Exception as error:
             images = f"images {spec.image_shape} in {len(spec.class_names)} classes"
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            raise ValueError(f"{experiment.name} can't be built for {images}: {kind}{error}") from error
+            what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise ValueError(f"{experiment.name} can't be built for {images}: {what}{error}") from error
         hashes[experiment.name] = config_hash(experiment, spec.name, shapes)
     return hashes
 

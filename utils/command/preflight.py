@@ -43,7 +43,7 @@ def with_its_threads(job: CellJob) -> CellJob:
     return job.with_threads(theirs) if isinstance(theirs, int) else job
 
 
-def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], plan: Plan) -> None:
+def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], plan: Plan) -> None:
     """Run all checks; if they pass, delete the checkpoints that the cells of `waiting` must not resume from.
 
     Without `plan.resume` it also deletes the records of finished cells. Otherwise, if the command is interrupted and
@@ -51,7 +51,7 @@ def check_everything(records: Path, jobs: Sequence[CellJob], waiting: Sequence[C
 
     Raises RecordError, CheckpointError or OSError; nothing has been changed then.
     """
-    check_records(records, jobs[0].task)
+    check_records(folder, jobs[0].task)
     check_disk_space(waiting, plan.processes)
     # A list, so that all cells are checked before the first file is deleted.
     stale = [job for job in waiting if not plan.resume or is_outdated(job)]

@@ -91,21 +91,21 @@ def run_side_by_side(
             for connection in wait(list(busy)):
                 worker = busy[connection]
                 try:
-                    message = connection.recv()
-                except (EOFError, OSError):  # OSError if the process died in the middle of a message
+                    received = connection.recv()
+                except (EOFError, OSError):  # OSError if the process died in the middle of a received
                     worker.process.join()
-                    message = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
+                    received = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
                     with suppress(OSError):
-                        publish(worker.job.folder, message)
-                if not isinstance(message, RunRecord):
-                    on_epoch(worker.job, message)
+                        publish(worker.job.folder, received)
+                if not isinstance(received, RunRecord):
+                    on_epoch(worker.job, received)
                     continue
                 free.append(busy.pop(connection).execution.device)
-                if message.status == "failed":  # whatever it was may have left something behind
+                if received.status == "failed":  # whatever it was may have left something behind
                     worker.end()
                 else:
                     idle.append(worker)
-                yield message
+                yield received
     finally:
         # First terminate all, then wait, so that they end at the same time.
         for worker in (*busy.values(), *idle):

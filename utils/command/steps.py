@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 
 from utils import streams
 from utils.command.added import remember
@@ -110,7 +110,7 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
 def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob]]:
     """The records of the cells that finished before, and the cells to train, the longest first.
 
-    Prints the plan. Raises what `check_everything` raises; nothing has been changed then.
+    Prints the plan. Raises what `check_models` and `check_everything` raise, with nothing changed, and OSError.
     """
     execution = jobs[0].execution
     found = [reusable(job, plan.committed(job.experiment, execution.kind)) for job in jobs if plan.resume]
@@ -144,34 +144,48 @@ def collect(
     kind = jobs[0].execution.kind
     folder, outcome = plan.records_folder(kind), Outcome()
     awaited = Counter(job.experiment.name for job in jobs)  # {model: runs that are still to come}
-    drops = plan.drops_older_records
     published: list[RunRecord] = []
+
+    def keep(record: RunRecord) -> RunRecord:
+        """Publish a record; one that can't be, for example on a full disk, is that of a failed cell."""
+        try:
+            if not plan.spec.pinned and latest_data(folder) != record.data_sha256:
+                mark_data(folder, record.data_sha256)
+            progress.say(publish(folder, record))
+        except OSError as error:
+            record = replace(record, status="failed", message=str(error))
+            progress.say(f"{record.stem} could not be kept: {error}")
+        published.append(record)
+        awaited[record.model] -= 1
+        return record
+
+    def drop_older(record: RunRecord) -> bool:
+        """Older records go only once a new run has finished, so that a command that fails loses no evidence."""
+        if record.status == "finished":
+            drop_records(folder, keep=published)
+        return record.status == "finished"
+
+    drops = plan.drops_older_records
     try:
-        for record in chain(done, trained):
-            try:
-                if not plan.spec.pinned and latest_data(folder) != record.data_sha256:
-                    mark_data(folder, record.data_sha256)
-                progress.say(publish(folder, record))
-            except OSError as error:  # for example a full disk: this cell has failed, the others continue
-                record = replace(record, status="failed", message=str(error))
-                progress.say(f"{record.stem} could not be kept: {error}")
-            published.append(record)
-            # Older records go only once a new run has finished, so that a command that fails loses no evidence.
-            is_new = len(published) > len(done) or len(done) == len(jobs)
-            if drops and is_new and record.status == "finished":
-                drop_records(folder, keep=published)
-                drops = False
-            awaited[record.model] -= 1
-            # Models that were complete before are drawn once, with the last of their records.
-            complete = awaited[record.model] == 0
-            if complete if len(published) > len(done) else len(published) == len(done) and 0 in awaited.values():
+        for record in done:
+            record = keep(record)
+            if record.status == "failed":
+                outcome.records.append(record)
+            if drops and len(done) == len(jobs):
+                drops = not drop_older(record)
+        if 0 in awaited.values():
+            outcome.draw(plan, kind)
+        for record in trained:
+            record = keep(record)
+            outcome.records.append(record)
+            if drops:
+                drops = not drop_older(record)
+            if awaited[record.model] == 0:
                 outcome.draw(plan, kind)
     except BaseException:
         if published:
             outcome.draw(plan, kind)
         raise
-    lost = [record for record in published[: len(done)] if record.status == "failed"]
-    outcome.records = lost + published[len(done) :]
     return outcome
 
 

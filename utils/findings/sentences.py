@@ -20,21 +20,20 @@ from utils.words import epochs_in_words, p_in_words, plural, points, points_with
 ACCURACY = {
     "better": "{higher} is better than {lower} by {lead} points (interval {lead_low} to {lead_high}; {tested})"
     "{caveat}{small}",
-    "equivalent": "{a} and {b} are equivalent within {margin} points ({message}, 90% interval {low_90} to {high_90}; "
+    "equivalent": "{a} and {b} are equivalent within {margin} points ({change}, 90% interval {low_90} to {high_90}; "
     "{seeds})",
-    "not distinguished": "{a} and {b} are not distinguished ({message}, interval {low} to {high}; {tested})"
-    "{detectable}",
-    "too few seeds": "{a} and {b}: too few seeds ({n} in common; a verdict needs {fewest}); {message}",
+    "not distinguished": "{a} and {b} are not distinguished ({change}, interval {low} to {high}; {tested}){detectable}",
+    "too few seeds": "{a} and {b}: too few seeds ({n} in common; a verdict needs {fewest}); {change}",
     "undefined": "{a} and {b}: undefined, since {b} minus {a} is {difference} points in each of {seeds}, which shows "
     "no spread",
 }
 STABILITY = {
     "better": "{lower} trains more steadily than {higher}: {lead} times the roughness ({lead_low} to {lead_high}; "
     "{tested}){caveat}",
-    "not distinguished": "{a} and {b} are not distinguished in steadiness ({message}, {low} to {high}; {tested})"
+    "not distinguished": "{a} and {b} are not distinguished in steadiness ({change}, {low} to {high}; {tested})"
     "{detectable}",
-    "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {message})",
-    "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {message})",
+    "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {change})",
+    "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {change})",
 }
 TRAINING_TIME = {
     "faster": "{a} trains faster: an epoch takes {share}",
@@ -51,7 +50,7 @@ def accuracy_sentence(verdict: Verdict) -> str:
     digits = 3 if 0 < lead.low < 5e-5 else 2  # with two digits, a bound just above 0 would be printed as 0.00
     return ACCURACY[verdict.word].format(
         **_names_and_seeds(verdict),
-        message=f"{verdict.b} minus {verdict.a}: {points(difference.estimate)} points",
+        change=f"{verdict.b} minus {verdict.a}: {points(difference.estimate)} points",
         difference=points(difference.estimate),
         low=points(difference.low),
         high=points(difference.high),
@@ -75,7 +74,7 @@ def stability_sentence(verdict: Verdict) -> str:
     lead, lead_low, lead_high = (three_digits(np.exp(-x)) for x in (lead.estimate, lead.high, lead.low))
     return STABILITY[verdict.word].format(
         **_names_and_seeds(verdict),
-        message=f"roughness of {verdict.b} over that of {verdict.a}: {ratio}",
+        change=f"roughness of {verdict.b} over that of {verdict.a}: {ratio}",
         low=low,
         high=high,
         lead=lead,

@@ -197,6 +197,6 @@ def _check_contents(record: RunRecord) -> None:
         # Counts and predictions are stored apart, and pages print one and draw the other: they must agree.
         for best in ("", "best_"):
             counted = int((record.arrays["test_labels"] == record.arrays[f"{best}test_predictions"]).sum())
-            message = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")
-            if message != (counted, counted / record.test_total):
-                raise ValueError(f"{counted} of its {best}test_predictions are correct, but it says {message}")
+            stored = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")
+            if stored != (counted, counted / record.test_total):
+                raise ValueError(f"{counted} of its {best}test_predictions are correct, but it says {stored}")

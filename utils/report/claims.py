@@ -182,8 +182,8 @@ def _confused_less(results: Results, a: str, b: str) -> Finding:
     changes = [_confusions(of_b) - _confusions(of_a) for of_a, of_b in pairs]
     fewer = mean_interval([change[CAT, DOG] + change[DOG, CAT] for change in changes])
     holds = None if np.isnan(fewer.low) or fewer.low <= 0 <= fewer.high else fewer.high < 0
-    message = f"{with_bounds(fewer, '{:+z.0f}'.format)} images, {plural(len(changes), 'common seed')}"
-    numbers = f"cat and dog confused, {b} minus {a}: {message}"
+    images = f"{with_bounds(fewer, '{:+z.0f}'.format)} images, {plural(len(changes), 'common seed')}"
+    numbers = f"cat and dog confused, {b} minus {a}: {images}"
     return Finding(holds, numbers if changes else f"{b} and {a}: no common seed")
 
 

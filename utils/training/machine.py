@@ -88,8 +88,8 @@ def local_sources(module: ModuleType) -> set[Path]:
         module = waiting.pop()
         path = Path(getattr(module, "__file__", None) or "").resolve()
         # A virtual environment may lie in the same folder; its packages are not the model's code.
-        local = path.is_relative_to(home) and not path.is_relative_to(UTILS) and "site-packages" not in path.parts
-        if local and path.suffix == ".py" and path not in found:
+        foreign = path.is_relative_to(UTILS) or "site-packages" in path.parts
+        if (not found or path.is_relative_to(home) and not foreign) and path.suffix == ".py" and path not in found:
             found.add(path)
             waiting += [sys.modules[name] for name in _imported_modules(module, path) if name in sys.modules]
     return found
