@@ -65,6 +65,11 @@ def audit(task: Task) -> None:
             raise ValueError(
                 f"{name}: its model must be a class, a function, or a functools.partial of one with keywords only"
             )
+        for option, value in (model.keywords if isinstance(model, partial) else {}).items():
+            if "<" in getattr(value, "__qualname__", ""):
+                raise ValueError(
+                    f"{name}: its option {option} must be defined at the top of a module, to be told by name"
+                )
         for option, value in model_options(model).items():
             try:
                 json.dumps(value)

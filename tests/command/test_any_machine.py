@@ -168,8 +168,11 @@ class FakeProcess:
                 self.connection.send(record if fails else dataclasses.replace(record, status="finished"))
         self.connection.close()
 
-    def join(self):
+    def join(self, timeout=None):
         self.thread.join(10)
+
+    def is_alive(self):
+        return False
 
     def terminate(self):
         pass

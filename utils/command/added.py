@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import importlib
-import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +12,14 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+
 from utils.command.arguments import OVERRIDES
-from utils.command.libraries import timm_classifier, torchvision_classifier
+from utils.command.libraries import enlargement, timm_classifier, torchvision_classifier
+from utils.data.images import Splits
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import write_atomically
+from utils.streams import warn
 from utils.training.machine import sources_digest
 
 LIST = "added.json"  # in the output folder: what has been added there so far
@@ -30,20 +33,22 @@ def with_added(task: Task, own: Sequence[Experiment], options: argparse.Namespac
     contrasted with. Raises ValueError for one that can't be loaded, or an --against that is none of `own`.
     """
     experiments = {experiment.name: experiment for experiment in own}
-    wanted, against = options.add, options.against or own[-1].name
+    wanted, against = [resolved(spec) for spec in options.add], options.against or own[-1].name
     if against not in experiments:
         raise ValueError(f"--against {against}: choose from {', '.join(experiments)}")
-    before = {}
+    entries = {}
     if not options.smoke and all(getattr(options, option) is None for option in OVERRIDES):  # no quick look
         folder = options.output_dir or options.runs_dir / "added" / task.name
-        before = {spec: name for spec, name in listed(folder).items() if name in experiments and spec not in wanted}
+        entries = {spec: name for spec, name in listed(folder).items() if name in experiments}
     added, contrasts = [], []
-    for spec, partner in (before | dict.fromkeys(wanted, against)).items():
+    # Those of before first: a name that two models share goes to the one that had it.
+    for spec, partner in (entries | dict.fromkeys(wanted, against)).items():
         try:
             name, model, source = load(spec)
-        except ValueError:
+        except ValueError as error:
             if spec in wanted:
                 raise
+            warn(f"warning: left out, though it was added before: {error}")
             continue
         taken = {one.name.lower() for one in (*own, *added)}
         if name.lower() in taken:
@@ -53,12 +58,29 @@ def with_added(task: Task, own: Sequence[Experiment], options: argparse.Namespac
     return replace(task, experiments=[*own, *added], contrasts=contrasts, ablation=())
 
 
+def resolved(spec: str) -> str:
+    """The same model by one name, from whatever folder it is named."""
+    place, _, name = spec.rpartition(":")
+    return f"{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else spec
+
+
 def listed(folder: Path) -> dict[str, str]:
     """{what was added to the folder: the experiment that it is contrasted with}."""
     try:
         return dict(json.loads((folder / LIST).read_bytes()))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def enlarged(experiments: Sequence[Experiment], data: Splits) -> dict[str, str]:
+    """{model: the size to which it enlarges its images}, of those from a library that do."""
+    sizes = {}
+    for experiment in experiments:
+        if experiment.source.startswith(("torchvision", "timm")):
+            with torch.device("meta"):
+                model = experiment.model(image_shape=data.image_shape, num_classes=data.num_classes)
+            sizes[experiment.name] = enlargement(model)
+    return {name: size for name, size in sizes.items() if size}
 
 
 def remember(folder: Path, added: Mapping[str, str]) -> None:
@@ -107,11 +129,12 @@ def _module_of(spec: str, path: Path):
     if not path.is_file():
         raise ValueError(f"--add {spec}: there is no file {path}")
     if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # handed on to processes that are started
+        # Handed on to processes that are started. At the end: a folder of the user's may hold another `utils`.
+        sys.path.append(str(path.parent))
     try:
         module = importlib.import_module(path.stem)
     except Exception as error:
         raise ValueError(f"--add {spec}: {path.name} can't be imported ({type(error).__name__}: {error})") from error
-    if Path(inspect.getfile(module)).resolve() != path.resolve():
+    if Path(getattr(module, "__file__", None) or "").resolve() != path.resolve():
         raise ValueError(f"--add {spec}: another module is called {path.stem}; rename the file")
     return module

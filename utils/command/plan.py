@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from utils.checkout import CHECKOUT
-from utils.command.added import with_added
+from utils.command.added import resolved, with_added
 from utils.command.arguments import chosen_experiments, overridden
 from utils.contrasts import audit
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
@@ -101,7 +101,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
     if options.add:
-        task = with_added(task, chosen_experiments(task, options), options)
+        own = chosen_experiments(task, options)
+        task = with_added(task, own, options)
         audit(task)
     # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
     recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
@@ -131,7 +132,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         quick=quick,
         output=output,
         updates_readme=not quick and options.output_dir is None and not options.add,
-        added=dict.fromkeys(options.add, task.contrasts[-1].a) if options.add else {},
+        added=dict.fromkeys(map(resolved, options.add), options.against or own[-1].name) if options.add else {},
         runs_dir=options.runs_dir,
         data_dir=options.data_dir,
         download=not options.no_download,

@@ -20,6 +20,7 @@ from utils.training.cell import CellJob, failed_record, run_cell
 from utils.training.device import DeviceLost, Execution, trouble
 from utils.training.machine import source_hash
 
+ENDING_SECONDS = 10
 OnEpoch = Callable[[CellJob, dict], None]
 
 
@@ -60,7 +61,10 @@ class Worker:
 
     def end(self) -> None:
         self.connection.close()  # the process reads the end of its jobs
-        self.process.join()
+        self.process.join(ENDING_SECONDS)
+        if self.process.is_alive():  # something in it hangs at its end
+            self.process.kill()
+            self.process.join()
 
 
 def run_side_by_side(
@@ -92,7 +96,7 @@ def run_side_by_side(
                 worker = busy[connection]
                 try:
                     received = connection.recv()
-                except (EOFError, OSError):  # OSError if the process died in the middle of a received
+                except (EOFError, OSError):  # OSError if the process died in the middle of a message
                     worker.process.join()
                     received = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
                     with suppress(OSError):
@@ -124,8 +128,10 @@ def _start(execution: Execution) -> Worker:
     with _child_environment(execution.threads):
         if threading.current_thread() is threading.main_thread():  # which alone may set signals
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, so there is no gap at its start
-            process.start()
-            signal.signal(signal.SIGINT, before)
+            try:
+                process.start()
+            finally:
+                signal.signal(signal.SIGINT, before)
         else:
             process.start()
     theirs.close()  # the child holds the only copy now, so recv() raises EOFError when the child dies

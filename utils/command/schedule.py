@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from utils.command.plan import Plan
+from utils.command.plan import PLOTS, Plan
 from utils.data.images import Splits, batch_sizes
 from utils.files import file_name, write_atomically
 from utils.records.record import to_json
@@ -56,9 +56,11 @@ def remembered_precision(plan: Plan, data: Splits) -> tuple[str, str]:
         known = {}
     if known.get("precision") in ("fp32", "bf16") and machine.items() <= known.items():
         return known["precision"], f"Precision {known['precision']}, as measured before ({path.name})."
-    shown = plan.output / "records" / "shown_kind.txt"
+    shown = PLOTS / plan.task.name / "records" / "shown_kind.txt"
     kind = shown.read_text().strip() if shown.exists() else ""
     precision, why = choose_precision(plan.task.experiments, data, plan.execution, shown=kind)
+    if plan.quick or plan.added:  # other recipes or models than the task's would decide for these
+        return precision, why
     try:
         write_atomically(path, to_json({**machine, "precision": precision}))
     except OSError as error:

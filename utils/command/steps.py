@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 
 from utils import streams
-from utils.command.added import remember
+from utils.command.added import enlarged, remember
 from utils.command.locks import sole_writer
 from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
 from utils.command.plan import Plan
@@ -73,7 +73,12 @@ def train_and_draw(plan: Plan) -> int:
     config = plan.experiments[0].config  # all experiments have the same limit and protocol
     data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
     tell_about_data(plan.spec, data)
-    data = data.to(plan.execution.device)
+    try:
+        data = data.to(plan.execution.device)
+    except RuntimeError as error:
+        raise OSError(
+            f"the images don't fit on {plan.execution.device} ({error}); --device cpu may have room"
+        ) from error
     with sole_writer(plan.output, plan.runs):
         execution, measured = chosen_execution(plan, data)
         say(plan, measured)
@@ -121,6 +126,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     folder = plan.records_folder(execution.kind)
     if waiting:
         check_models(waiting, data)
+        for name, size in enlarged(plan.experiments, data).items():
+            say(plan, f"{name}: images are enlarged to {size} pixels.")
     check_everything(folder, jobs, waiting, plan)
     remove_leftovers(plan.output, "*.png")  # only pictures: the user may keep other files there
     for written in (folder.parent, folder):

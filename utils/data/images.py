@@ -194,7 +194,7 @@ def load_splits(
     classes = len(spec.class_names)
 
     def part(images: ImageSet, size: int) -> ImageSet:
-        if size >= len(images):
+        if size > len(images) - classes:  # too few would be left over to hold one of each class, so all are taken
             return images
         return images.take(stratified_subset(images.labels.numpy(), size, classes)[1])
 

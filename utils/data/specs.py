@@ -131,6 +131,10 @@ def check_arrays(spec: DatasetSpec, arrays: Mapping[str, np.ndarray]) -> None:
         raise DataError(f"{spec.name}: no {' and no '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
     for split in ("train", "test"):
         _check_labels(spec, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
+    shape = spec.arrays["train_images"].shape
+    channels = shape[3] if len(shape) == 4 else 1
+    if not len(spec.mean) == len(spec.std) == channels or min(spec.std) <= 0:
+        raise DataError(f"{spec.name}: mean and std need {channels} values, one for each channel, and each std above 0")
     for name in ARRAY_NAMES:
         array, expected = arrays[name], spec.arrays[name]
         if array.dtype != np.uint8 or array.shape != expected.shape:

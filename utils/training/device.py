@@ -195,6 +195,7 @@ def noting_nondeterminism(device: torch.device) -> Iterator[set[str]]:
             else:
                 show(message, *where, **more)
 
+        warnings.filterwarnings("always", ".*does not have a deterministic implementation")
         warnings.showwarning = note
         yield found
 

@@ -150,7 +150,7 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, s
     model.load_state_dict(group("model."))
     for index, parameter in enumerate(model.parameters()):
         for name, tensor in group(f"optimizer.{index}.").items():
-            if tensor.shape == parameter.shape:
+            if name != "step" and tensor.shape == parameter.shape:
                 # The file holds contiguous tensors, but parameters may be channels_last. A fused optimiser goes through
                 # both in memory order: with different strides it would silently combine the wrong numbers.
                 tensor = torch.empty_like(parameter, memory_format=torch.preserve_format).detach().copy_(tensor)

@@ -51,6 +51,12 @@ def flops_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     return counter.get_total_flops()
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device had too little memory. On a CPU and on MPS that is a RuntimeError like any other."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "allocate memory" in str(error) or "out of memory" in str(error)
+
+
 def broken_contract(experiment: Experiment, data: Splits, execution: Execution) -> str:
     """What keeps a throwaway model of the experiment from being trained; "" if nothing does.
 
@@ -74,9 +80,9 @@ def broken_contract(experiment: Experiment, data: Splits, execution: Execution) 
         F.cross_entropy(logits.float(), labels).backward()
         if all(parameter.grad is None for parameter in model.parameters()):
             return "its logits depend on no parameter that is trained"
-    except (torch.OutOfMemoryError, MemoryError):
-        return ""
     except Exception as error:
+        if is_out_of_memory(error):
+            return ""
         reason = " ".join(str(error).split())
         return f"for images {tuple(images.shape)}: {type(error).__name__}: {reason[:300]}"
     return ""
