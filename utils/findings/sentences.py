@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
-from utils.findings.runs import lengths_in_words, onset_epochs
+from utils.findings.runs import lengths_in_words, onset_epochs, overfitting_word
 from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, SEEDS_FOR_POWER, Verdict
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
@@ -34,6 +34,14 @@ STABILITY = {
     "{detectable}",
     "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {change})",
     "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {change})",
+}
+OVERFITTING = {
+    "no verdict": "no verdict, since runs stopped after {lengths}",
+    "overfits": "overfits from epoch {median} ({count} of {seeds}, {first} to {last}){left}",
+    "in some seeds": "an onset in {count} of {seeds} (epoch {epochs}){left}",
+    "not decided": "not decided{any_seed}, {reasons}",
+    "not in some seeds": "no onset in {without} of {seeds}{left}",
+    "none": "{reason}{any_seed}",
 }
 TRAINING_TIME = {
     "faster": "{a} trains faster: an epoch takes {share}",
@@ -156,22 +164,22 @@ def overfitting_sentence(records: Sequence[RunRecord]) -> str:
 
 def overfitting_in_short(records: Sequence[RunRecord]) -> str:
     """The sentence on overfitting without the rises that noise could explain."""
-    if lengths := lengths_in_words(records):
-        return f"no verdict, since runs stopped after {lengths}"
-    epochs, n, seeds = onset_epochs(records), len(records), plural(len(records), "seed")
+    epochs, n = onset_epochs(records), len(records)
     undecided = [record.onset.reason for record in records if not record.onset.decided]
-    left = f"; not decided in {len(undecided)}" if undecided else ""
-    if 2 * len(epochs) > n >= FEWEST_SEEDS:
-        spread = f", {min(epochs)} to {max(epochs)}"
-        return f"overfits from epoch {median_low(epochs)} ({len(epochs)} of {seeds}{spread}){left}"
-    if epochs:
-        return f"an onset in {len(epochs)} of {seeds} (epoch {epochs_in_words(epochs)}){left}"
-    any_seed = f" in any of {seeds}" if n > 1 else ""
-    if len(undecided) == n:
-        return f"not decided{any_seed}, {'; '.join(dict.fromkeys(undecided))}"
-    if undecided:
-        return f"no onset in {n - len(undecided)} of {seeds}{left}"
-    return f"{records[0].onset.reason}{any_seed}"
+    return OVERFITTING[overfitting_word(records)].format(
+        lengths=lengths_in_words(records),
+        median=median_low(epochs) if epochs else None,
+        first=min(epochs, default=None),
+        last=max(epochs, default=None),
+        epochs=epochs_in_words(epochs) if epochs else None,
+        count=len(epochs),
+        without=n - len(undecided),
+        seeds=plural(n, "seed"),
+        any_seed=f" in any of {plural(n, 'seed')}" if n > 1 else "",
+        left=f"; not decided in {len(undecided)}" if undecided else "",
+        reasons="; ".join(dict.fromkeys(undecided)),
+        reason=records[0].onset.reason,
+    )
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:

@@ -258,11 +258,20 @@ RULES = {
 }
 
 
-def examine(claim: Claim, results: Results) -> list[str]:
-    """A row of the table of claims: claim, our verdict, numbers, rule. Raises KeyError for an unknown rule."""
+class Examined(NamedTuple):
+    """A row of the table of claims, in words."""
+
+    claim: str
+    outcome: str
+    numbers: str
+    rule: str
+
+
+def examine(claim: Claim, results: Results) -> Examined:
+    """The claim with our verdict on it, the numbers and the rule. Raises KeyError for an unknown rule."""
     rule = RULES[claim.rule]
     findings = rule.find(results, **claim.arguments)
     scope = claim.scope or rule.scope
     word = f"**{outcome(findings)}**" + (f" ({scope})" if scope else "")
     in_words = f"{rule.in_words}; {claim.note}" if claim.note else rule.in_words
-    return [claim.text, word, "; ".join(finding.numbers for finding in findings), in_words]
+    return Examined(claim.text, word, "; ".join(finding.numbers for finding in findings), in_words)

@@ -1,7 +1,6 @@
 """The results of a task as one page: sentences, tables and pictures in their order. Never loads torch."""
 
 import html
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +23,7 @@ from utils.findings.verdicts import FASTER
 from utils.records.record import RunRecord, Runs, share_a_seed
 from utils.records.timing import TimingRecord
 from utils.report.claims import examine
+from utils.report.made import weights_in_words, what_was_run
 from utils.report.original import Original
 from utils.report.tables import (
     ablation_table,
@@ -47,11 +47,9 @@ from utils.words import (
     plural,
     points,
     runs_in_words,
-    setting,
-    table,
+    table_by_column,
 )
 
-SETTINGS_TOLD = ("momentum", "nesterov", "schedule", "warmup", "label_smoothing", "clip", "patience")
 NOTHING_YET = "No finished run of the current recipes yet."
 
 
@@ -65,7 +63,7 @@ def results_text(results: Results, original: Original) -> str:
     costs = "training time, inference time, parameters" if timing else "parameters"
     return _paragraphs(
         [
-            _what_was_run(runs),
+            what_was_run(runs),
             main_table(runs, timing),
             _sentence_on_seeds(results),
             _contrasts(results),
@@ -83,7 +81,7 @@ def results_text(results: Results, original: Original) -> str:
             confused_pairs_table(runs),
             _confusion_difference(results),
             *(_model_details(model, records) for model, records in runs.items()),
-            _weights(next(iter(runs.values()))[0]),
+            weights_in_words(next(iter(runs.values()))[0]),
             _left_out(results),
         ]
     )
@@ -96,7 +94,7 @@ def original_protocol_text(results: Results, original: Original) -> str:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
         [
-            _what_was_run(results.runs),
+            what_was_run(results.runs),
             "All training images were trained on, and the test set was the validation set, as in the original report: "
             "only to check its figures. Accuracy on the test set with the weights of the last epoch; more than seeds "
             "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds "
@@ -131,35 +129,6 @@ def _for_markdown(results: Results) -> Results:
 
 def _paragraphs(parts: Sequence[str | None]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _what_was_run(runs: Runs) -> str:
-    first = next(iter(runs.values()))[0]
-    config = first.config
-    seeds = sorted({record.seed for records in runs.values() for record in records})
-    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[config["optimizer"]]
-    rate = [f"{config['learning_rate']:g}", *(setting(name, config[name]) for name in SETTINGS_TOLD if name in config)]
-    return (
-        f"{markdown(first.data_name)}, {plural(len(seeds), 'seed')} "
-        f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
-        f"{optimizer} with learning rate {', '.join(rate)}. Trained on {_machines(runs)}."
-    )
-
-
-def _machines(runs: Runs) -> str:
-    """Where the runs were trained: first the machine of most runs, then the others, each with its runs."""
-    seeds_of = defaultdict(lambda: defaultdict(list))  # {machine: {model: seeds}}
-    for model, records in runs.items():
-        for record in records:
-            seeds_of[_machine(record)][model].append(record.seed)
-    most, *others = sorted(seeds_of, key=lambda machine: sum(map(len, seeds_of[machine].values())), reverse=True)
-    return "; ".join([most, *(f"{runs_in_words(seeds_of[machine])} on {machine}" for machine in others)])
-
-
-def _machine(record: RunRecord) -> str:
-    on = record.environment
-    threads = f", {plural(on['threads'], 'thread')} a run" if on["device"] == "cpu" else ""
-    return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
 
 
 def _sentence_on_seeds(results: Results) -> str:
@@ -290,11 +259,16 @@ def _sentence_on_training(runs: Runs) -> str:
 def _claims(results: Results, original: Original) -> str:
     if not original.claims:
         return ""
-    header = ["the original report's claim", "ours", "by these numbers", "and this rule"]
-    rows = [examine(claim, results) for claim in original.claims]
+    columns = {
+        "the original report's claim": lambda row: row.claim,
+        "ours": lambda row: row.outcome,
+        "by these numbers": lambda row: row.numbers,
+        "and this rule": lambda row: row.rule,
+    }
+    rows = [(examine(claim, results),) for claim in original.claims]
     return (
         "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
-        f"them is.\n\n{table(header, rows)}"
+        f"them is.\n\n{table_by_column(columns, rows)}"
     )
 
 
@@ -344,22 +318,6 @@ def _model_details(model: str, records: Sequence[RunRecord]) -> str:
     return (
         f"<details><summary>{name}: curves, confusion matrix, mistakes, gradients, each class</summary>\n\n{inside}"
         "\n\n</details>"
-    )
-
-
-def _weights(record: RunRecord) -> str:
-    """The lines of code that load the weights of a run."""
-    name = record.model_options["class"]
-    arguments = [str(record.image_shape), str(len(record.class_names))]
-    arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
-    folder = f"runs/{record.task}/{record.kind}/{file_name(record.model)}/{record.config_hash}/seed{record.seed}"
-    return (
-        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
-        "inputs are normalised as in `utils/data/specs.py`):\n\n"
-        "    from safetensors.torch import load_file\n"
-        f"    from models import {name}\n"
-        f"    model = {name}({', '.join(arguments)}); "
-        f'model.load_state_dict(load_file("{folder}/final.safetensors")); model.eval()'
     )
 
 

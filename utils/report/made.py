@@ -1,0 +1,60 @@
+"""How results were made: data, recipe, machines, and how to load the weights. Never loads torch."""
+
+from collections import defaultdict
+
+from utils.files import file_name
+from utils.records.record import RunRecord, Runs
+from utils.words import (
+    markdown,
+    plural,
+    runs_in_words,
+    setting,
+)
+
+SETTINGS_TOLD = ("momentum", "nesterov", "schedule", "warmup", "label_smoothing", "clip", "patience")
+
+
+def what_was_run(runs: Runs) -> str:
+    """Data, seeds, recipe and machines, in two sentences."""
+    first = next(iter(runs.values()))[0]
+    config = first.config
+    seeds = sorted({record.seed for records in runs.values() for record in records})
+    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[config["optimizer"]]
+    rate = [f"{config['learning_rate']:g}", *(setting(name, config[name]) for name in SETTINGS_TOLD if name in config)]
+    return (
+        f"{markdown(first.data_name)}, {plural(len(seeds), 'seed')} "
+        f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
+        f"{optimizer} with learning rate {', '.join(rate)}. Trained on {_machines(runs)}."
+    )
+
+
+def _machines(runs: Runs) -> str:
+    """Where the runs were trained: first the machine of most runs, then the others, each with its runs."""
+    seeds_of = defaultdict(lambda: defaultdict(list))  # {machine: {model: seeds}}
+    for model, records in runs.items():
+        for record in records:
+            seeds_of[_machine(record)][model].append(record.seed)
+    most, *others = sorted(seeds_of, key=lambda machine: sum(map(len, seeds_of[machine].values())), reverse=True)
+    return "; ".join([most, *(f"{runs_in_words(seeds_of[machine])} on {machine}" for machine in others)])
+
+
+def _machine(record: RunRecord) -> str:
+    on = record.environment
+    threads = f", {plural(on['threads'], 'thread')} a run" if on["device"] == "cpu" else ""
+    return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
+
+
+def weights_in_words(record: RunRecord) -> str:
+    """The lines of code that load the weights of a run."""
+    name = record.model_options["class"]
+    arguments = [str(record.image_shape), str(len(record.class_names))]
+    arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
+    folder = f"runs/{record.task}/{record.kind}/{file_name(record.model)}/{record.config_hash}/seed{record.seed}"
+    return (
+        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
+        "inputs are normalised as in `utils/data/specs.py`):\n\n"
+        "    from safetensors.torch import load_file\n"
+        f"    from models import {name}\n"
+        f"    model = {name}({', '.join(arguments)}); "
+        f'model.load_state_dict(load_file("{folder}/final.safetensors")); model.eval()'
+    )
