@@ -59,7 +59,8 @@ def test_models_that_are_alike_are_seldom_called_better(family):
 
     For each number of seeds and spread, and over all of them, where a Holm correction for 2 contrasts would be found.
     """
-    task = Task("tiny", "mnist", [], FAMILIES[family], equivalence_margin=0.005)
+    experiments = [Experiment(name, FCN, TrainConfig(3, 64, "adam", 1e-3)) for name in "ABCD"]
+    task = Task("tiny", "mnist", experiments, FAMILIES[family], equivalence_margin=0.005)
     repetitions, rates = 400, []
     for seeds, spread in itertools.product([3, 6, 10], [0.002, 0.004, 0.009]):
         random = np.random.default_rng([seeds, int(1000 * spread)])
