@@ -62,16 +62,17 @@ def test_model_curves_hold_the_records_histories():
 
 def test_the_gap_is_validation_minus_fit_loss_against_zero():
     records = [make_record("FCN", seed, overfits_from=7) for seed in range(3)]
-    loss, _, gap = drawn_curves(records).axes
+    figure = drawn_curves(records)
+    _, _, gap = figure.axes
     expected = np.mean([[e["val_loss"] - e["fit_loss"] for e in record.history] for record in records], axis=0)
     np.testing.assert_allclose(by_label(gap)["validation, n = 3"].get_ydata(), expected)
     assert any(np.array_equal(line.get_ydata(), [0, 0]) for line in gap.get_lines())
     found = overfitting_of(records)
     growth, risen, fallen = (np.mean(values) for values in (
         np.subtract(found.val_changes, found.fit_changes), found.val_changes, found.fit_changes))  # fmt: skip
-    first, numbers, parts = gap.get_title().replace("−", "-").splitlines()
-    assert growth > 0 > fallen and first == "since the lowest stretch:"
-    assert numbers.startswith(f"{growth:+.3f} (") and parts == f"validation {risen:+.3f}, fit {fallen:+.3f}"
+    note = figure.legends[0].get_title().get_text()
+    assert growth > 0 > fallen and note.startswith("gap's growth since the lowest stretch = ")
+    assert f" {growth:.4f} (" in note and note.endswith(f") = {risen:.4f} + {-fallen:.4f}")
 
 
 def test_a_diverged_seed_leaves_a_gap_in_the_mean():

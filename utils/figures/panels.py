@@ -78,19 +78,12 @@ def name_quantity(ax: Axes, quantity: str, prefix: str = "") -> Axes:
     return ax
 
 
-def generalisation_gap(ax: Axes, records: Sequence[RunRecord], found: Overfitting, style: LineStyle) -> Axes:
-    """How much higher the loss is on validation images than on training images, both in evaluation mode.
-
-    The title has its growth since the lowest stretch of validation loss, and what either loss adds to it.
-    """
+def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
+    """How much higher the loss is on validation images than on training images, both in evaluation mode."""
     gaps = curves_of(records, "val_loss") - curves_of(records, "fit_loss")
     curve_over_seeds(ax, gaps, style, "validation", each_seed=True)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel("gap: validation − fit loss")
-    if not np.isnan(found.gap_growth.estimate):
-        growth = with_bounds(found.gap_growth, lambda loss: signed(loss, 3))
-        risen, fallen = (signed(np.mean(changes), 3) for changes in (found.val_changes, found.fit_changes))
-        ax.set_title(f"since the lowest stretch:\n{growth}\nvalidation {risen}, fit {fallen}", fontsize=9)
     return ax
 
 

@@ -31,7 +31,7 @@ from utils.figures.gradients import gradient_by_depth, gradient_flow, update_rat
 from utils.figures.lettering import fonts_for
 from utils.files import file_name
 from utils.findings.depth import has_flow
-from utils.findings.overfitting import overfitting_in_short
+from utils.findings.overfitting import gap_growth_in_words, overfitting_in_short
 from utils.findings.results import Results
 from utils.findings.sentences import timed_on
 from utils.findings.verdicts import Verdict
@@ -98,13 +98,15 @@ def model_curves(records: Sequence[RunRecord], found: Overfitting, style: LineSt
     loss_ax, accuracy_ax, gap_ax = figure.subplots(1, 3)
     panels.learning_curves(loss_ax, records, "loss", style)
     panels.learning_curves(accuracy_ax, records, "accuracy", style)
-    panels.generalisation_gap(gap_ax, records, found, style)
+    panels.generalisation_gap(gap_ax, records, style)
     for ax in (loss_ax, gap_ax):
         panels.mark_lowest(ax, found)
     handles = loss_ax.get_legend_handles_labels()[0]
     if len(records) > 1:
         handles.append(Patch(color="black", alpha=0.15, label="band: lowest to highest seed"))
-    legend_below(figure, handles)
+    growth = gap_growth_in_words(found)
+    note = f"gap's growth since the lowest stretch = validation risen + fit fallen: {growth}"
+    legend_below(figure, handles, note if found.val_changes else "")
     return figure
 
 

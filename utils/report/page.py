@@ -139,6 +139,11 @@ def _sentence_on_seeds(results: Results) -> str:
     text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
     if lacking:
         text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
+    if most >= FEWEST_SEEDS:
+        text += (
+            " How many seeds would probably decide what is open is a rough estimate: it takes the present means and "
+            "spreads for the true ones."
+        )
     if fewest < FEWEST_SEEDS:
         text += (
             f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
