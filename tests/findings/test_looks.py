@@ -8,6 +8,7 @@ from made_counts import AB, FAMILIES, TOTAL, runs_of
 from made_records import wavy_record
 from scipy import stats
 
+from utils.experiment import Contrast
 from utils.findings.sentences import accuracy_sentence
 from utils.findings.verdicts import accuracy_verdicts, open_after, stability_verdicts
 from utils.stats.looks import LOOKS
@@ -133,6 +134,9 @@ def test_steadiness_is_judged_by_the_same_looks():
     first = {name: records[: verdict.look] for name, records in runs.items()}
     (fixed,) = stability_verdicts(first, contrasts)
     assert verdict.word == "better" and verdict.look in (3, 6) and verdict.p == pytest.approx(3 * fixed.p)
+    flat = dataclasses.replace(runs["A"][1], history=[{"val_loss": 0.0}] * 15)  # its roughness is undefined
+    (none,) = stability_verdicts(runs | {"A": [runs["A"][0], flat, *runs["A"][2:]]}, contrasts, by_looks=True)
+    assert (none.word, none.look, len(none.seeds)) == ("too few seeds", 0, 6)
     longer = dataclasses.replace(runs["A"][6], history=runs["A"][6].history[:11])  # a later run that stops earlier
     (same,) = stability_verdicts(runs | {"A": [*runs["A"][:6], longer]}, contrasts, by_looks=True)
     assert same.differences.tolist() == verdict.differences.tolist() and same.p == verdict.p
@@ -175,12 +179,13 @@ def test_families_of_equal_models_end_with_a_false_better_in_at_most_5_percent(r
 
 
 @pytest.mark.parametrize("repetitions", MANY)
-@pytest.mark.parametrize("spread", [3, 12])
+@pytest.mark.parametrize("spread", [12, 30])
 def test_differences_at_the_margin_end_with_a_false_equivalent_in_at_most_5_percent(spread, repetitions):
-    errors = 0
+    """In a large family, in which "better" seldom comes first; 5% at each look would make 8% and 11% of it."""
+    errors, family = 0, [*AB, *(Contrast(f"C{i}", f"D{i}") for i in range(299))]
     for i in range(repetitions):
         runs = simulated([6, spread, i], {"A": 8700, "B": 8750}, spread)
-        (verdict,) = accuracy_verdicts(runs, AB, 0.005, by_looks=True)
+        (verdict,) = accuracy_verdicts(runs, family, 0.005, by_looks=True)
         errors += verdict.word == "equivalent"
     print(f"{errors / repetitions:.1%} false equivalent")
     assert_at_most_5_percent(errors, repetitions)

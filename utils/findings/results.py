@@ -8,7 +8,7 @@ from pathlib import Path
 from utils.contrasts import variants
 from utils.experiment import Task
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
-from utils.records.folder import read_runs
+from utils.records.folder import judged_by_looks, read_runs
 from utils.records.record import Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
 
@@ -20,7 +20,7 @@ class Results:
     `runs` are the finished runs of the task's own experiments. `ablation` are the runs of the ablation and of the two
     variants that it belongs to; empty if the ablation has no run. `diverged` is {model: the seeds with which it
     diverged}. `left_out` has a line for each record that does not count, with the reason. `timing` is the timing pass
-    over the models of `runs`, if there is one.
+    over the models of `runs`, if there is one. `by_looks` says that verdicts are made by looks (`utils.stats.looks`).
     """
 
     task: Task
@@ -29,16 +29,17 @@ class Results:
     diverged: Mapping[str, Sequence[int]] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     timing: TimingRecord | None = None
+    by_looks: bool = False
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
         """The verdicts on the planned contrasts, by test accuracy with the final weights."""
-        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin)
+        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin, self.by_looks)
 
     @cached_property
     def stability_verdicts(self) -> list[Verdict]:
         """The verdicts on the planned contrasts, by the roughness of validation loss."""
-        return stability_verdicts(self.runs, self.task.contrasts)
+        return stability_verdicts(self.runs, self.task.contrasts, self.by_looks)
 
     @property
     def confused_pair(self) -> tuple[str, str] | None:
@@ -48,7 +49,10 @@ class Results:
 
 
 def read_results(folder: Path, task: Task, declared: Mapping[str, str]) -> Results:
-    """The results of `task` in a folder of records; `declared` maps each model's name to its config hash."""
+    """The results of `task` in a folder of records; `declared` maps each model's name to its config hash.
+
+    Raises RecordError if it can't be told whether the folder is judged by looks.
+    """
     found = read_runs(folder, task.name, declared)
     runs = {e.name: found.runs[e.name] for e in task.experiments if e.name in found.runs}
     of_ablation = [e.name for e in task.ablation]
@@ -57,4 +61,4 @@ def read_results(folder: Path, task: Task, declared: Mapping[str, str]) -> Resul
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
     timing = read_timing(folder, {name: declared[name] for name in runs})
-    return Results(task, runs, ablation, found.diverged, found.left_out, timing)
+    return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder))
