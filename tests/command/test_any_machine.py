@@ -27,7 +27,7 @@ from utils.command.plan import make_plan
 from utils.experiment import Contrast, Experiment, Task
 from utils.records.record import read_record
 from utils.training import cell as cells
-from utils.training import checkpoint, machine
+from utils.training import checkpoint, sources
 from utils.training.cell import failed_record
 from utils.training.device import Execution
 from utils.training.fit import fit
@@ -409,10 +409,10 @@ def test_a_dangling_link_beside_the_sources_is_ignored(tmp_path, monkeypatch):
     for name in ("training/fit.py", "data/specs.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    monkeypatch.setattr(machine, "UTILS", tmp_path)
-    before = machine.source_hash(TASK.experiments[0])
+    monkeypatch.setattr(sources, "UTILS", tmp_path)
+    before = sources.source_hash(TASK.experiments[0])
     (tmp_path / "training/.#fit.py").symlink_to("me@host.1234")
-    assert machine.source_hash(TASK.experiments[0]) == before
+    assert sources.source_hash(TASK.experiments[0]) == before
 
 
 def test_a_timing_pass_of_another_recipe_does_not_count(place, monkeypatch):

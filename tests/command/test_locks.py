@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from checkout_folder import CHECKOUT
-from place import TASK, digests
+from place import RECIPE, TASK, digests
 
+from models import FCN
 from utils.command.locks import FolderInUse, sole_writer
+from utils.experiment import Experiment, Task
 
 HOLDER = """
 import sys, time
@@ -83,3 +85,18 @@ def test_two_names_of_one_folder_are_one_lock(tmp_path):
         pass
     with sole_writer(tmp_path / "a"), sole_writer(tmp_path / "b"):
         pass
+
+
+class Headless(FCN):
+    def forward(self, images):
+        return super().forward(images)[:, :3]
+
+
+def test_a_refused_command_leaves_no_folder_behind(place):
+    """Nor a parent that it made; what was there before stays, empty or not."""
+    (place.folder / "mine").mkdir()
+    task = Task("tiny", "digits", [Experiment("A", Headless, RECIPE)])
+    for folder in ("new/deep", "mine/deep"):
+        assert place.run("--output-dir", str(place.folder / folder), task=task) == 2
+    assert sorted(path.name for path in place.folder.iterdir()) == ["README.md", "mine"]
+    assert list((place.folder / "mine").iterdir()) == []

@@ -19,7 +19,8 @@ from utils.experiment import Experiment, TrainConfig
 from utils.records.record import read_record
 from utils.training.cell import CellJob
 from utils.training.device import Execution
-from utils.training.machine import describe_environment, source_hash
+from utils.training.machine import describe_environment
+from utils.training.sources import source_hash
 
 CPUS = [torch.device("cpu")] * 2  # two at once
 EXECUTION = Execution(CPUS[0], "fp32", 1)

@@ -190,6 +190,23 @@ def test_records_of_other_data_are_named_and_left_out(tmp_path):
     ]
 
 
+def test_records_of_other_data_than_the_pinned_are_left_out_without_a_marker(tmp_path):
+    """Somebody edited a data set's specification. A record that names no data is of a time before that could be."""
+    for seed, sha256 in enumerate(("aaaa" * 16, "bbbb" * 16, "")):
+        write_record(tmp_path, dataclasses.replace(make_record("FCN", seed), data_sha256=sha256))
+    runs, _, (reason,) = read_runs(tmp_path, "task_1_1", DECLARED, data="bbbb" * 16)
+    assert [record.seed for record in runs["FCN"]] == [1, 2] and reason.startswith("FCN-seed0.json: trained on other")
+
+
+def test_records_of_other_code_of_the_model_are_named_and_left_out(tmp_path):
+    for seed, code in enumerate(({"model_hash": "aaaa"}, {"model_hash": "bbbb"}, {})):
+        record = make_record("FCN", seed)
+        write_record(tmp_path, dataclasses.replace(record, environment=record.environment | code))
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", DECLARED, {"FCN": "bbbb", "CNN": "aaaa"})
+    assert [record.seed for record in runs["FCN"]] == [1, 2]
+    assert left_out == ["FCN-seed0.json: trained with other code of the model (aaaa, now bbbb)"]
+
+
 def test_files_that_a_mac_or_an_editor_left_are_nobodys(tmp_path):
     """`._FCN-seed0.json` and `.#FCN-seed0.json`."""
     write_record(tmp_path, make_record("FCN"))

@@ -23,7 +23,7 @@ def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, 
         monkeypatch.setattr(cost, constant, 0)
     monkeypatch.setattr(cost, "ROUNDS", 3)
     experiments = [Experiment(str(width), partial(FCN, hidden=(width,)), CONFIG) for width in (4, 8)]
-    timing = timing_pass(experiments, {"4": "aa", "8": "bb", "16": "cc"}, data, EXECUTION)
+    timing = timing_pass(experiments, {"4": "aa", "8": "bb", "16": "cc"}, {"4": "dd", "8": "ee"}, data, EXECUTION)
     assert list(timing.models) == ["4", "8"] and (timing.reference, timing.rounds) == ("4", 3)
     for measures in timing.models.values():
         times = np.array(list(measures.values()))
@@ -31,7 +31,7 @@ def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, 
         steps = -(-len(data.train) // 64)
         np.testing.assert_allclose(measures["train_epoch_seconds"], np.multiply(measures["train_step_seconds"], steps))
         assert np.all(np.array(measures["latency_p95_seconds"]) >= measures["latency_seconds"])
-    assert timing.config_hashes == {"4": "aa", "8": "bb"}
+    assert timing.config_hashes == {"4": "aa", "8": "bb"} and timing.model_hashes == {"4": "dd", "8": "ee"}
     assert (timing.batch_size, timing.throughput_batch_size) == (64, 512)
     assert (timing.environment["threads"], timing.environment["precision"]) == (1, "fp32")
 
@@ -62,7 +62,7 @@ def test_what_is_timed_and_how_calls_become_times_of_a_step(data, monkeypatch):
         return {"spy": [np.array([seconds, 4.0 * seconds, 2.0 * seconds])] * rounds}
 
     monkeypatch.setattr(cost, "benchmark", benchmark)
-    measures = timing_pass([Experiment("spy", Spy, CONFIG)], {"spy": "aa"}, data, EXECUTION).models["spy"]
+    measures = timing_pass([Experiment("spy", Spy, CONFIG)], {"spy": "aa"}, {"spy": ""}, data, EXECUTION).models["spy"]
     assert calls == {
         cost.TRAIN_SECONDS: [("training", (64, 1, 8, 8))] * 10,
         cost.INFERENCE_SECONDS: [("inference", (64, 1, 8, 8))],

@@ -20,7 +20,7 @@ from utils.data.images import Splits
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import write_atomically
 from utils.streams import warn
-from utils.training.machine import sources_digest
+from utils.training.sources import sources_digest
 
 LIST = "added.json"  # in the output folder: what has been added there so far
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from utils.checkout import shown
 from utils.command.plan import Plan
 from utils.experiment import Experiment
-from utils.findings.results import Results, read_results
+from utils.findings.results import Results
 from utils.findings.sentences import accuracy_sentence
 from utils.findings.verdicts import open_after
 from utils.records.record import RecordError, paired
@@ -13,20 +13,18 @@ from utils.stats.looks import LOOKS
 from utils.words import bullets, plural
 
 
-def check_looks(plan: Plan, kind: str) -> None:
+def check_looks(plan: Plan, results: Results) -> None:
     """Raise RecordError if a contrast could have been judged before by a fixed number of seeds.
 
     To choose looks after having seen that verdict would raise the error rate.
     """
-    folder = plan.records_folder(kind)
-    results = read_results(folder, plan.task, plan.declared)
     if results.by_looks or plan.drops_older_records:
         return
-    for contrast in plan.task.contrasts:
+    for contrast in results.task.contrasts:
         common = len(paired(results.runs.get(contrast.a, ()), results.runs.get(contrast.b, ())))
         if common >= LOOKS[0]:
             raise RecordError(
-                f"{shown(folder)} has {common} seeds of {contrast.a} and {contrast.b}, a number that was fixed "
+                f"{shown(plan.output)} has {common} seeds of {contrast.a} and {contrast.b}, a number that was fixed "
                 "beforehand: --until-decided needs --fresh there, or another --output-dir"
             )
 

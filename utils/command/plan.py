@@ -18,6 +18,7 @@ from utils.files import visible
 from utils.stats.looks import LOOKS
 from utils.training.device import Execution, check_precision, choose_devices, physical_cores
 from utils.training.model import parameter_shapes
+from utils.training.sources import model_hash
 
 PLOTS = CHECKOUT / "plots"
 CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for the processor
@@ -28,12 +29,12 @@ class Plan:
     """All decisions that follow from the options. Code after `make_plan` does not see the options themselves.
 
     `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
-    `output`. `quick` marks a quick look: a run that differs from the task's recipes, whose results stay apart.
-    `looks` are the numbers of seeds at which models are judged until there is a decision, the first of them those of
-    `seeds`; none if `seeds` are all. `added` maps what the command line adds to the experiment that it is contrasted
-    with. `redraws` is the kind of records to draw again if nothing is to be trained, otherwise "". If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    `output`, and `code` the hash of each one's code. `quick` marks a quick look: a run that differs from the task's
+    recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is a
+    decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
+    the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
+    trained, otherwise "". If `chooses_precision` is true, the precision of `execution` is fp32 until the models have
+    been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Plan:
     looks: tuple[int, ...]
     hashes: dict[str, str]
     declared: dict[str, str]
+    code: dict[str, str]
     quick: bool
     output: Path
     updates_readme: bool
@@ -141,6 +143,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         looks=tuple(n for n in LOOKS if n <= (options.max_seeds or LOOKS[-1])) if options.until_decided else (),
         hashes=hashes,
         declared=hashes if quick else recipes,
+        code={experiment.name: model_hash(experiment) for experiment in (*task.experiments, *task.ablation)},
         quick=quick,
         output=output,
         updates_readme=not quick and options.output_dir is None and not options.add,

@@ -18,7 +18,7 @@ from utils.records.folder import publish
 from utils.records.record import RunRecord
 from utils.training.cell import CellJob, failed_record, run_cell
 from utils.training.device import DeviceLost, Execution, trouble
-from utils.training.machine import source_hash
+from utils.training.sources import source_hash
 
 ENDING_SECONDS = 10
 OnEpoch = Callable[[CellJob, dict], None]

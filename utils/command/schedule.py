@@ -15,7 +15,8 @@ from utils.timing.choices import choose_precision, seconds_by_threads
 from utils.timing.models import seconds_per_step
 from utils.training.cell import CellJob
 from utils.training.device import Execution
-from utils.training.machine import describe_environment, source_hash
+from utils.training.machine import describe_environment
+from utils.training.sources import source_hash
 
 EVALUATION_SHARE = 1.1  # the time of a whole run over the time of its training steps: about 10% is evaluation
 WORTH_THREADS = 1.3  # more threads than one must be so much faster: beside other work they are many times slower
@@ -97,7 +98,11 @@ def make_jobs(plan: Plan, execution: Execution, data_sha256: str) -> list[CellJo
             data_sha256=data_sha256,
             data_dir=plan.data_dir,
             download=plan.download,
-            environment={**environment, "source_hash": sources[experiment.name]},
+            environment={
+                **environment,
+                "source_hash": sources[experiment.name],
+                "model_hash": plan.code[experiment.name],
+            },
             execution=execution,
             folder=folder / file_name(experiment.name) / plan.hashes[experiment.name] / f"seed{seed}",
         )

@@ -18,6 +18,7 @@ from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.schedule import chosen_execution, estimate, make_jobs
 from utils.data.images import Splits, load_splits
+from utils.data.specs import data_sha256
 from utils.files import remove_leftovers
 from utils.findings.results import Results, read_results
 from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
@@ -45,17 +46,24 @@ class Outcome:
     def draw(self, plan: Plan, kind: str) -> None:
         """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
         try:
-            self.results = read_results(plan.records_folder(kind), plan.task, plan.declared)
+            self.results = results_of(plan, kind)
             draw(plan, kind, self.results)
         except Exception as error:
             warn(f"not drawn: {type(error).__name__}: {error}")
             self.well = False
 
 
+def results_of(plan: Plan, kind: str) -> Results:
+    """What the plan's folder of records of `kind` holds."""
+    # Pinned checksums allow one content only, whose digest needs no data.
+    data = data_sha256(plan.spec, {}) if plan.spec.pinned else ""
+    return read_results(plan.records_folder(kind), plan.task, plan.declared, plan.code, data)
+
+
 def redraw(plan: Plan) -> int:
     """Draw again from the records, without training; returns the exit code."""
     with sole_writer(plan.output):
-        results = read_results(plan.records_folder(plan.redraws), plan.task, plan.declared)
+        results = results_of(plan, plan.redraws)
         draw(plan, plan.redraws, results)
     if not results.runs:
         return 2
@@ -107,11 +115,11 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
 
     What is open follows from the records on disk, so that a command that is started again goes on as it would have.
     """
-    check_looks(plan, execution.kind)
+    check_looks(plan, results_of(plan, execution.kind))
     step = plan
     for look, following in zip(plan.looks, (*plan.looks[1:], None), strict=True):
         train(step, make_jobs(step, execution, data.sha256), data, outcome)
-        results = read_results(plan.records_folder(execution.kind), plan.task, plan.declared)
+        results = results_of(plan, execution.kind)
         experiments = going_on(plan, results, look)
         if not (experiments and following):
             return
@@ -245,12 +253,13 @@ def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequenc
     if any(record.status == "failed" for record in trained):
         say(plan, "No timing pass: a model that failed can't be timed.")
         return False
-    if not (trained or plan.time_only) and read_timing(folder, {name: plan.hashes[name] for name in names}) is not None:
+    hashes = {name: plan.hashes[name] for name in names}
+    if not (trained or plan.time_only) and read_timing(folder, hashes, plan.code) is not None:
         return False
     say(plan, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())
     execution.prepare_process()
-    write_timing(folder, timing_pass(plan.compared, plan.hashes, data, execution, plan.smoke))
+    write_timing(folder, timing_pass(plan.compared, plan.hashes, plan.code, data, execution, plan.smoke))
     return True
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from utils.contrasts import variants
 from utils.experiment import Task
@@ -48,17 +49,23 @@ class Results:
         return pair if pair and share_a_seed(self.runs, *pair) else None
 
 
-def read_results(folder: Path, task: Task, declared: Mapping[str, str]) -> Results:
-    """The results of `task` in a folder of records; `declared` maps each model's name to its config hash.
+def read_results(
+    folder: Path,
+    task: Task,
+    declared: Mapping[str, str],
+    code: Mapping[str, str] = MappingProxyType({}),
+    data: str = "",
+) -> Results:
+    """The results of `task` in a folder of records; the arguments are those of `utils.records.folder.read_runs`.
 
     Raises RecordError if it can't be told whether the folder is judged by looks.
     """
-    found = read_runs(folder, task.name, declared)
+    found = read_runs(folder, task.name, declared, code, data)
     runs = {e.name: found.runs[e.name] for e in task.experiments if e.name in found.runs}
     of_ablation = [e.name for e in task.ablation]
     ablation = {}
     if not found.runs.keys().isdisjoint(of_ablation):
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
-    timing = read_timing(folder, {name: declared[name] for name in runs})
+    timing = read_timing(folder, {name: declared[name] for name in runs}, code)
     return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,16 +32,20 @@ class Records(NamedTuple):
     left_out: list[str]
 
 
-def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
+def read_runs(
+    folder: Path, task: str, declared: Mapping[str, str], code: Mapping[str, str] = MappingProxyType({}), data: str = ""
+) -> Records:
     """Read all records in `folder` and sort them into those that count for `task` and those that don't.
 
-    `declared` maps each model's name to its config hash. A record that can't be read is left out, with the reason; it
-    raises no error.
+    `declared` maps each model's name to its config hash, `code` to the hash of its code, if that is to be checked.
+    `data` is the SHA-256 of the data if only one content is possible, else "": then it is that of the latest run. An
+    older record that names no code, or no data where only one content is possible, counts. A record that can't be read
+    is left out, with the reason; it raises no error.
     """
     runs: dict[str, list[RunRecord]] = {name: [] for name in declared}
     diverged: dict[str, list[int]] = {}
     left_out = []
-    data = latest_data(folder)
+    latest = data or latest_data(folder)
     for path in sorted(visible(folder, "*.json"), key=_by_model_and_seed):
         if path.name in ("timing.json", LOOKS_FILE):
             continue
@@ -55,9 +60,11 @@ def read_runs(folder: Path, task: str, declared: Mapping[str, str]) -> Records:
             left_out.append(f"{path.name}: {task} declares no model {record.model}")
         elif record.config_hash != declared[record.model]:
             left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
-        elif data and record.data_sha256 != data:
+        elif (theirs := record.environment.get("model_hash", "")) and theirs != code.get(record.model, theirs):
+            left_out.append(f"{path.name}: trained with other code of the model ({theirs}, now {code[record.model]})")
+        elif record.data_sha256 != latest and latest and (record.data_sha256 or not data):
             theirs = record.data_sha256[:12] or "unknown"
-            left_out.append(f"{path.name}: trained on other data (SHA-256 {theirs}, in the latest run {data[:12]})")
+            left_out.append(f"{path.name}: trained on other data (SHA-256 {theirs}, in the latest run {latest[:12]})")
         elif record.status != "finished":
             left_out.append(f"{path.name}: {record.status} ({' '.join(record.message.split())})")
             if record.status == "diverged":

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from utils.files import write_atomically
 from utils.records.record import SCHEMA_VERSION, to_json
@@ -31,6 +32,7 @@ class TimingRecord:
     throughput_batch_size: int
     models: dict[str, dict[str, list[float]]]
     config_hashes: dict[str, str] = field(default_factory=dict)
+    model_hashes: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -49,16 +51,20 @@ def write_timing(folder: Path, timing: TimingRecord) -> None:
     write_atomically(folder / "timing.json", to_json(dataclasses.asdict(timing)))
 
 
-def read_timing(folder: Path, hashes: Mapping[str, str]) -> TimingRecord | None:
-    """The timing pass in `folder` of the models that `hashes` maps to their config hashes.
+def read_timing(
+    folder: Path, hashes: Mapping[str, str], code: Mapping[str, str] = MappingProxyType({})
+) -> TimingRecord | None:
+    """The timing pass in `folder` of the models that `hashes` maps to their config hashes, `code` to those of its code.
 
-    None if it is missing, damaged, of another schema, lacks one of them or timed it by another recipe. A pass of an
-    older version names no recipe and counts.
+    None if it is missing, damaged, of another schema, lacks one of them or timed it by another recipe or with other
+    code. A pass of an older version names neither and counts.
     """
     try:
         timing = TimingRecord(**json.loads((folder / "timing.json").read_bytes()))
         whole = timing.schema_version == SCHEMA_VERSION and all(
-            timing.models[model].keys() >= MEASURES and timing.config_hashes.get(model, config_hash) == config_hash
+            timing.models[model].keys() >= MEASURES
+            and timing.config_hashes.get(model, config_hash) == config_hash
+            and timing.model_hashes.get(model, "") in ("", code.get(model, ""))
             for model, config_hash in hashes.items()
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -51,6 +51,7 @@ def training_steps(experiment: Experiment, data: Splits, execution: Execution, s
 def timing_pass(
     experiments: Sequence[Experiment],
     hashes: Mapping[str, str],
+    code: Mapping[str, str],
     data: Splits,
     execution: Execution,
     smoke: bool = False,
@@ -59,7 +60,7 @@ def timing_pass(
 
     Nothing else should run meanwhile. Training steps are timed ten at a time, since every tenth step also records the
     update ratio and takes longer. With `smoke` there are two rounds with as few calls as possible. `hashes` maps each
-    model to its config hash.
+    model to its config hash, `code` to the hash of its code.
     """
     rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
     models = {
@@ -93,6 +94,7 @@ def timing_pass(
         throughput_batch_size=THROUGHPUT_BATCH_SIZE,
         models=measured,
         config_hashes={experiment.name: hashes[experiment.name] for experiment in experiments},
+        model_hashes={experiment.name: code[experiment.name] for experiment in experiments},
     )
 
 

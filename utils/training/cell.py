@@ -119,7 +119,9 @@ class CellJob:
         # A record of an older version names no data: with pinned checksums these were checked all the same.
         same_data = record.data_sha256 == self.data_sha256 or (self.spec.pinned and not record.data_sha256)
         same_recipe = record.config_hash == self.config_hash
-        return record if record.status == "finished" and same_recipe and same_data else None
+        # One of an older version doesn't name the code either; for cells trained here, `source_hash` stands for it.
+        same_model = record.environment.get("model_hash") in (None, self.environment.get("model_hash"))
+        return record if record.status == "finished" and same_recipe and same_model and same_data else None
 
 
 def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:

@@ -1,5 +1,7 @@
 """What a result depends on besides its config: the hash of the sources that made it."""
 
+import ast
+import importlib
 import shutil
 import sys
 from functools import partial
@@ -9,11 +11,12 @@ from checkout_folder import CHECKOUT
 from place import RECIPE
 
 from utils.experiment import Experiment
-from utils.training import machine
+from utils.training import sources
+from utils.training.sources import model_hash, sources_digest
 
 
 def source_hash(model) -> str:
-    return machine.source_hash(Experiment("any", partial(model), RECIPE))
+    return sources.source_hash(Experiment("any", partial(model), RECIPE))
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def copies(tmp_path, monkeypatch):
     (tmp_path / "models_/own.py").write_text("from models_ import parts\nclass Own(parts.Part): pass\n")
     (tmp_path / "models_/parts.py").write_text("class Part: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(machine, "UTILS", tmp_path / "utils_")
+    monkeypatch.setattr(sources, "UTILS", tmp_path / "utils_")
 
     def edit(path, text=None):
         path = tmp_path / path
@@ -37,7 +40,7 @@ def copies(tmp_path, monkeypatch):
 
 TRAINS = [f"utils_/training/{path.name}" for path in sorted((CHECKOUT / "utils/training").glob("*.py"))]
 TRAINS += ["utils_/data/specs.py", "utils_/data/images.py", "utils_/records/flow.py", "utils_/experiment.py"]
-TRAINS += ["models_/own.py", "models_/parts.py"]
+TRAINS += ["models_/parts.py"]  # which own.py imports as a whole
 ROOMS = ("findings", "report", "figures", "stats", "command", "timing")
 OTHERS = [
     f"utils_/{path.relative_to(CHECKOUT / 'utils')}"
@@ -68,14 +71,73 @@ def test_the_hash_of_sources_stays_when_anything_else_is_edited(copies):
         assert source_hash(own.Own) == before, path
 
 
-def test_each_model_has_the_hash_of_its_own_sources(copies):
-    from models_ import cnn, fcn
+PARTS = """
+from torch.nn.functional import relu as activation
 
-    hashes = source_hash(fcn.FCN), source_hash(cnn.SimpleCNN)
-    copies("models_/cnn.py")
-    assert source_hash(fcn.FCN) == hashes[0] and source_hash(cnn.SimpleCNN) != hashes[1]
-    copies("models_/fcn.py")
-    assert source_hash(fcn.FCN) != hashes[0]
+WIDTH = 8
+if WIDTH:
+    def widened(x): return x * WIDTH
+
+class Base: pass
+class Part(Base):
+    def forward(self, x): return activation(widened(x))
+class Other: pass
+"""
+OWN = "from . import parts\nfrom .parts import Part\nclass Own(Part): pass\nclass Alone: pass\n"
+
+
+def test_a_model_is_what_its_definition_names_and_nothing_else(copies):
+    """The whole chain counts: base classes, helpers, constants, what foreign names mean. Its neighbours don't."""
+    from models_ import own
+
+    def hashes(text, path="models_/parts.py"):
+        copies(path, text)
+        return tuple(model_hash(Experiment("any", model, RECIPE)) for model in (own.Own, own.Alone))
+
+    copies("models_/own.py", OWN)
+    importlib.reload(own.parts)
+    importlib.reload(own)
+    before = hashes(PARTS)
+    for a, b in [("8", "9"), ("* WIDTH", "+ WIDTH"), ("Base: pass", "Base: x = 1"), ("relu", "gelu"), ("if", "if not")]:
+        changed = hashes(PARTS.replace(a, b, 1))
+        assert changed[0] != before[0] and changed[1] == before[1], a
+    copies("models_/own.py", OWN.replace("import Part", "import *"))  # then it may mean anything in there
+    assert hashes(PARTS.replace("Other: pass", "Other: x = 1"))[0] != hashes(PARTS)[0] != before[0]
+    copies("models_/own.py", OWN)
+    for same in (PARTS + "class New(Base): pass\n", PARTS.replace("Other: pass", "Other: x = 1"), "# why\n" + PARTS):
+        assert hashes(same) == before, same
+
+
+def test_a_definition_that_moves_within_the_project_stays_the_same_model(copies):
+    from models_ import own
+
+    before = model_hash(Experiment("any", own.Own, RECIPE))
+    copies("models_/own.py", "from models_.parts import Part\nclass Own(parts.Part): pass\n")
+    assert model_hash(Experiment("any", own.Own, RECIPE)) != before  # another definition
+    before = model_hash(Experiment("any", own.Own, RECIPE))
+    copies("models_/blocks.py", "class Part: pass\n")
+    copies("models_/own.py", "from models_.blocks import Part\nclass Own(parts.Part): pass\n")
+    assert model_hash(Experiment("any", own.Own, RECIPE)) == before
+
+
+def test_an_import_within_a_function_counts_before_it_has_run(copies):
+    """A cell's process may have run it when it compares its code with that of the command."""
+    from models_ import own
+
+    copies("models_/late.py", "WIDTH = 1\n")
+    copies("models_/own.py", "class Own:\n    def __init__(self):\n        from models_.late import WIDTH\n")
+    before = source_hash(own.Own), sources_digest(own)
+    importlib.import_module("models_.late")
+    assert (source_hash(own.Own), sources_digest(own)) == before
+    copies("models_/late.py", "WIDTH = 2\n")
+    after = source_hash(own.Own), sources_digest(own)
+    assert after[0] != before[0] and after[1] != before[1]
+
+
+def test_python_versions_agree_on_f_strings():
+    """Their syntax trees differ between versions in how they print, so they are written as lists of their parts."""
+    code = sources._code(ast.parse("""f"a{b!r:>{c}}d" """))
+    assert code == "['a', b, 'd']"
 
 
 def test_the_hash_of_sources_ignores_comments_layout_and_docstrings(copies):
@@ -104,16 +166,3 @@ def test_the_hash_of_sources_ignores_comments_layout_and_docstrings(copies):
         copies(path, text)
         hashes.add(source_hash(own.Own))
     assert len(hashes) == 1 + len(others)
-
-
-def test_code_that_moves_to_another_file_is_other_code(copies):
-    """Joined without their names, the sources of both would be the same."""
-    from models_ import own
-
-    header = "from models_ import parts\nclass Own(parts.Part): pass\n"
-    copies("models_/own.py", header + "b = 1\n")
-    copies("models_/parts.py", "class Part: pass\n")
-    before = source_hash(own.Own)
-    copies("models_/own.py", header)
-    copies("models_/parts.py", "b = 1\nclass Part: pass\n")
-    assert source_hash(own.Own) != before
