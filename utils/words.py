@@ -111,6 +111,11 @@ def three_digits(ratio: float) -> str:
     return f"{ratio:#.3g}".rstrip(".") if ratio < 999.5 else f"{ratio:,.0f}"
 
 
+def level_in_words(level: float) -> str:
+    """The level of an interval, "90%" or "96.7%"."""
+    return f"{round(100 * level, 1):g}%"
+
+
 def ratio_in_words(ratio: Interval) -> str:
     """For example "0.352 (0.320 to 0.381)"; the estimate alone if there is no interval."""
     return with_bounds(ratio, three_digits)

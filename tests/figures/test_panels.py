@@ -216,7 +216,7 @@ def made_verdict(word: str, a: str, b: str, interval: Interval, differences: lis
         b=b,
         seeds=tuple(range(len(differences))),
         differences=np.array(differences),
-        comparison=Comparison(difference=interval, interval90=interval, sd=0.001, p=0.01),
+        comparison=Comparison(difference=interval, equivalence=interval, sd=0.001, p=0.01),
         p=0.02,
         m=2,
         margin=0.0025,

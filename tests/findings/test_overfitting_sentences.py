@@ -9,7 +9,13 @@ from checkout_folder import CHECKOUT
 from made_records import make_record, with_losses
 
 from task_1_2_cifar import TASK
-from utils.findings.overfitting import gap_growth_in_words, overfitting_in_short, overfitting_of, overfitting_sentence
+from utils.findings.overfitting import (
+    gap_growth_in_words,
+    overfitting_by_looks,
+    overfitting_in_short,
+    overfitting_of,
+    overfitting_sentence,
+)
 from utils.findings.results import Results
 from utils.records.record import read_record
 from utils.stats.intervals import Interval
@@ -115,17 +121,31 @@ def test_the_growth_of_the_gap_is_the_sum_of_both_losses_changes():
     assert gap_growth_in_words(found("too few epochs")) == "–"
 
 
-def test_results_judge_with_the_tail_that_they_are_given():
+def rising(slope, seeds):
+    """Runs whose validation loss rises from epoch 8 on."""
     random, t = np.random.default_rng(0), np.arange(15)
-    runs = {
-        "M": [
-            run_of(seed, np.exp(0.01 * abs(t - 8) + 0.01 * random.normal(size=15)), np.exp(-t / 5 - 0.1 * seed))
-            for seed in range(3)
-        ]
-    }
-    plain, looks = Results(TASK, runs), Results(TASK, runs, overfitting_tail=0.025 / 3)
-    assert plain.overfitting["M"] == overfitting_of(runs["M"])
-    assert looks.overfitting["M"].rise.low < plain.overfitting["M"].rise.low
+    noise = {seed: np.exp(slope * abs(t - 8) + 0.01 * random.normal(size=15)) for seed in range(12)}
+    return [run_of(seed, noise[seed], np.exp(-t / 5 - 0.1 * seed)) for seed in seeds]
+
+
+def test_a_look_judges_its_own_seeds_with_its_share_of_the_error_rate():
+    fixed = Results(TASK, {"M": rising(0.01, range(5))})
+    assert fixed.overfitting["M"] == overfitting_of(rising(0.01, range(5)))
+    looks = Results(TASK, fixed.runs, by_looks=True).overfitting["M"]
+    assert looks == overfitting_of(rising(0.01, range(3)), 0.025 / 3)
+    assert looks.rise.low < overfitting_of(rising(0.01, range(3))).rise.low
+
+
+def test_what_a_look_decides_on_overfitting_stays():
+    decided = overfitting_by_looks(rising(0.05, range(3)))
+    assert decided.word == "overfits" and overfitting_by_looks(rising(0.05, range(12))) == decided
+    still_open = overfitting_by_looks(rising(0.006, range(3)))
+    assert still_open.word == "not decided" and overfitting_by_looks(rising(0.006, range(6))).seeds == 6
+
+
+def test_without_its_first_seeds_no_look_can_be_made():
+    assert overfitting_by_looks(rising(0.05, range(3, 9))).word == "too few seeds"
+    assert overfitting_by_looks(rising(0.05, [0, 1, 2, 4, 5, 6])).seeds == 3
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from utils.findings.runs import of_look
 from utils.records.record import RunRecord
 from utils.stats.intervals import FEWEST_SEEDS
+from utils.stats.looks import LOOKS
 from utils.stats.overfitting import FEWEST_EPOCHS, TAIL, Overfitting, overfitting
 from utils.words import plural, seeds_needed_in_words, with_bounds
 
+DECIDED = ("overfits", "none")
 RISEN = "is lowest around epoch {lowest}{possible} and ends {rise} higher ({low} to {high}%)"
 # {word of a verdict: what it says}
 IN_SHORT = {
@@ -28,6 +31,18 @@ def overfitting_of(records: Sequence[RunRecord], tail: float = TAIL) -> Overfitt
     """The verdict on a model by its finished runs, one for each seed; `tail` is the error rate of each bound."""
     val_loss, fit_loss = ([record.curve(f"{part}_loss") for record in records] for part in ("val", "fit"))
     return overfitting(val_loss, fit_loss, tail)
+
+
+def overfitting_by_looks(records: Sequence[RunRecord]) -> Overfitting:
+    """The verdict of the first look that decides, else of the last that can be made (`utils.stats.looks`).
+
+    Each look has its share of the error rate. Before the first one, it is what the first runs did.
+    """
+    found = overfitting_of(records[: FEWEST_SEEDS - 1])
+    for n in LOOKS:
+        if found.word not in DECIDED and (seen := of_look(records, n)):
+            found = overfitting_of(seen, TAIL / len(LOOKS))
+    return found
 
 
 def overfitting_in_short(found: Overfitting) -> str:

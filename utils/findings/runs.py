@@ -15,6 +15,15 @@ def lengths_in_words(*models: Sequence[RunRecord]) -> str:
     return f"{min(lengths)} to {max(lengths)} epochs" if len(lengths) > 1 else ""
 
 
+def of_look(records: Sequence[RunRecord], n: int) -> list[RunRecord]:
+    """What the look at `n` seeds sees of a model: its runs with seeds 0 to n - 1, or nothing if one of them is missing.
+
+    See `utils.stats.looks`.
+    """
+    seen = [record for record in records if record.seed < n]
+    return seen if len(seen) == n else []
+
+
 def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray:
     """The test accuracy of each seed, shape (n,), from the integer counts.
 

@@ -8,9 +8,11 @@ from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
 from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
+from utils.stats.looks import LOOKS
 from utils.stats.paired import mcnemar, over_images
 from utils.stats.power import seeds_needed
 from utils.words import (
+    level_in_words,
     p_in_words,
     plural,
     points,
@@ -24,10 +26,10 @@ from utils.words import (
 ACCURACY = {
     "better": "{higher} is better than {lower} by {lead} points (interval {lead_low} to {lead_high}; {tested})"
     "{caveat}{small}",
-    "equivalent": "{a} and {b} are equivalent within {margin} points ({change}, 90% interval {low_90} to {high_90}; "
-    "{seeds})",
+    "equivalent": "{a} and {b} are equivalent within {margin} points ({change}, {level} interval {within_low} to "
+    "{within_high}; {seeds_in_words})",
     "not distinguished": "{a} and {b} are not distinguished ({change}, interval {low} to {high}; {tested}){needed}",
-    "too few seeds": "{a} and {b}: too few seeds ({n} in common; a verdict needs {fewest}); {change}",
+    "too few seeds": "{a} and {b}: too few seeds ({n} in common; {needs}); {change}",
     "undefined": "{a} and {b}: undefined, since {b} minus {a} is {difference} points in each of {seeds}, which shows "
     "no spread",
 }
@@ -48,9 +50,9 @@ TRAINING_TIME = {
 
 def accuracy_sentence(verdict: Verdict) -> str:
     """The verdict with its numbers, in percentage points of test accuracy."""
-    difference, lead, ninety = verdict.comparison.difference, verdict.lead, verdict.comparison.interval90
-    margin = points(verdict.margin)
-    small = f"; the 90% interval lies within the margin of {margin} points, so the difference is small"
+    difference, lead, within = verdict.comparison.difference, verdict.lead, verdict.comparison.equivalence
+    margin, level = points(verdict.margin), level_in_words(within.level)
+    small = f"; the {level} interval lies within the margin of {margin} points, so the difference is small"
     digits = 3 if 0 < lead.low < 5e-5 else 2  # with two digits, a bound just above 0 would be printed as 0.00
     return ACCURACY[verdict.word].format(
         **_names_and_seeds(verdict),
@@ -61,8 +63,9 @@ def accuracy_sentence(verdict: Verdict) -> str:
         lead=points(lead.estimate, digits),
         lead_low=points(lead.low, digits),
         lead_high=points(lead.high, digits),
-        low_90=points(ninety.low),
-        high_90=points(ninety.high),
+        level=level,
+        within_low=points(within.low),
+        within_high=points(within.high),
         margin=margin,
         small=small if verdict.within else "",
         needed=_needed(verdict),
@@ -90,7 +93,7 @@ def stability_sentence(verdict: Verdict) -> str:
 
 def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
     """The names and numbers that the sentences of all measures use."""
-    n = len(verdict.seeds)
+    n, first_look = len(verdict.seeds), f"the first look needs seeds 0 to {LOOKS[0] - 1}"
     return {
         "a": verdict.a,
         "b": verdict.b,
@@ -100,7 +103,8 @@ def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
         "caveat": verdict.caveat,
         "n": n,
         "seeds": plural(n, "seed"),
-        "fewest": FEWEST_SEEDS,
+        "seeds_in_words": verdict.seeds_in_words,
+        "needs": f"a verdict needs {FEWEST_SEEDS}" if verdict.look is None else first_look,
     }
 
 

@@ -37,9 +37,12 @@ from utils.report.tables import (
     training_table,
 )
 from utils.stats.intervals import FEWEST_SEEDS
+from utils.stats.looks import LOOKS
+from utils.stats.overfitting import TAIL
 from utils.stats.paired import FAMILY_ERROR_RATE
 from utils.words import (
     bullets,
+    level_in_words,
     lost_runs_in_words,
     markdown,
     percent,
@@ -145,13 +148,28 @@ def _sentence_on_seeds(results: Results) -> str:
             "spreads for the true ones."
         )
     if fewest < FEWEST_SEEDS:
+        more = "--until-decided" if results.by_looks else "--num-seeds 6"
         text += (
             f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
-            "whether a model overfits, or which trains more steadily. More (`--num-seeds 6`) can."
+            f"whether a model overfits, or which trains more steadily. More (`{more}`) can."
         )
+    text += _way_of_judging(results)
     if diverged:
         text += f" Not counted: {runs_in_words(diverged, ' diverged')}."
     return text.strip()
+
+
+def _way_of_judging(results: Results) -> str:
+    """Whether verdicts take a fixed number of seeds or are made by looks; "" if there is none."""
+    if all(verdict.word == "too few seeds" for verdict in results.accuracy_verdicts):
+        return ""
+    if not results.by_looks:
+        return " Verdicts take all seeds, whose number was fixed beforehand."
+    *sizes, last = map(str, LOOKS)
+    return (
+        f" Judged by looks at {', '.join(sizes)} and {last} seeds, which share the 5% error rate: only models whose "
+        "contrasts on test accuracy are still open get more seeds, and what a look has decided stays."
+    )
 
 
 def conclusions(results: Results) -> str:
@@ -181,10 +199,14 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
     task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
     tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
-    level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
+    looks = len(LOOKS) if results.by_looks else 1
+    adjusted = f"p Holm-adjusted and times {looks} for the looks" if results.by_looks else "Holm-adjusted"
+    rate = FAMILY_ERROR_RATE / looks
+    level = f"{1 - rate / m:.1%}" if m else ""
     parts = {
-        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
-        f"differences at {level}; equivalent: the unadjusted 90% interval lies within {points(margin)} points of 0)": [
+        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
+        f"differences at {level}; equivalent: the unadjusted {level_in_words(1 - 2 * rate)} interval lies within "
+        f"{points(margin)} points of 0)": [
             *(
                 accuracy_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
                 for verdict in results.accuracy_verdicts
@@ -196,7 +218,7 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
                 if not share_a_seed(runs, contrast.a, contrast.b)
             ),
         ],
-        f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
+        f"Steadiness of training, by the roughness of validation loss ({adjusted}; intervals at {level})": [
             *(
                 stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
                 for verdict in results.stability_verdicts
@@ -258,7 +280,7 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
 
 def _overfitting(results: Results) -> str:
     lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
-    level = f"{100 * (1 - 2 * results.overfitting_tail):.3g}%"
+    level = level_in_words(1 - 2 * TAIL / (len(LOOKS) if results.by_looks else 1))
     return (
         "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
         f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md):\n\n{bullets(lines)}"
