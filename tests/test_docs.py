@@ -6,6 +6,8 @@ import pytest
 import torch
 from checkout_folder import CHECKOUT
 
+from task_1_2_cifar import TASK
+from utils.command.arguments import parser_for
 from utils.contrasts import audit
 from utils.experiment import TrainConfig
 
@@ -30,6 +32,12 @@ def test_the_page_on_recipes_names_every_field_and_option():
     page = (CHECKOUT / "docs/recipes.md").read_text(encoding="utf-8")
     for field in TrainConfig.__dataclass_fields__:
         assert f"`{field}`" in page, field
+
+
+def test_the_page_on_running_names_every_option_and_no_other():
+    page = (CHECKOUT / "docs/running.md").read_text(encoding="utf-8")
+    options = {name for action in parser_for(TASK)._actions for name in action.option_strings} - {"-h"}
+    assert set(re.findall("--[a-z][a-z-]+", page)) == options
 
 
 @pytest.mark.parametrize("page", sorted((CHECKOUT / "docs").glob("*.md")), ids=lambda path: path.name)
