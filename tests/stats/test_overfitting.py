@@ -136,7 +136,7 @@ def plain(val_loss, fit_loss, t_rise, t_fit):
 def test_against_plain_loops():
     rng = np.random.default_rng(8)
     words = []
-    for _ in range(150):
+    for _ in range(60):
         seeds, epochs = int(rng.integers(3, 7)), int(rng.integers(10, 24))
         t, turn = np.arange(epochs), rng.uniform(0.3, 1.2) * epochs
         logs = np.exp(-t / 3) + rng.uniform(0, 0.04) * np.clip(t - turn, 0, None) - rng.choice([0, 0.02]) * t
@@ -150,7 +150,7 @@ def test_against_plain_loops():
         assert (found.word, found.lowest, found.kept) == (word, lowest, kept)
         assert np.log1p([found.rise.estimate, found.rise.low, found.rise.high]) == pytest.approx(numbers)
     counts = {word: words.count(word) for word in words}
-    assert counts.keys() == {"overfits", "rises", "none", "not decided"} and min(counts.values()) >= 5
+    assert counts.keys() == {"overfits", "rises", "none", "not decided"} and min(counts.values()) >= 3
 
 
 # What changes nothing, and what gives no verdict
@@ -169,11 +169,8 @@ def test_neither_the_order_of_seeds_nor_the_unit_of_the_loss_matters():
         found, order = overfitting(val_loss, fit_loss), rng.permutation(4)
         shuffled = overfitting(val_loss[order], fit_loss[order])
         levels = rng.uniform(0.1, 10, (4, 1))  # a seed's level cancels from its own rise, and from the others' SE
-        for other in (
-            shuffled,
-            overfitting(1000 * val_loss, 1000 * fit_loss),
-            overfitting(levels * val_loss, fit_loss),
-        ):
+        scaled = overfitting(1000 * val_loss, 1000 * fit_loss), overfitting(levels * val_loss, fit_loss)
+        for other in (shuffled, *scaled):
             assert (other.word, other.lowest, other.kept) == (found.word, found.lowest, found.kept)
             assert [other.rise.estimate, other.rise.low, other.rise.high, other.se] == pytest.approx(
                 [found.rise.estimate, found.rise.low, found.rise.high, found.se]
@@ -192,7 +189,7 @@ def test_the_order_of_the_checks():
     assert overfitting([*broken[:2], broken[2, :9]], [*fit_loss[:2], fit_loss[2, :9]]).word == "unequal lengths"
     assert overfitting(unequal, [*fit_loss[:2], fit_loss[2, :9]]).lengths == (9, 15)
     assert overfitting(broken[short][:2], fit_loss[short][:2]).word == "too few epochs"
-    assert overfitting(val_loss[:, :10], fit_loss[:, :10]).word == "not decided"
+    assert overfitting(val_loss[:, :10], fit_loss[:, :10]).word == "none"
     assert overfitting(broken[:2], fit_loss[:2]).word == "too few seeds"
     for bad in (math.nan, math.inf, 0.0, -1.0):
         broken[1, 3] = bad
@@ -211,8 +208,8 @@ def test_one_or_two_seeds_are_described_without_bounds():
     assert found.fit_changes == pytest.approx((-0.5, -0.4))
     assert found.gap_growth.estimate == pytest.approx((math.expm1(0.20) + math.expm1(0.22)) / 2 + 0.45)
     assert math.isnan(found.rise.low) and math.isnan(found.gap_growth.low)
-    (falling,) = -LOGS[:1, 2::-1].repeat(4, axis=1)
-    assert overfitting([np.exp(falling)], [falling]).lowest == 2  # 0, 0, 0, 0, ...: the first of equals
+    to_the_end = overfitting([FALLING[:15]], [FALLING[:15]])
+    assert (to_the_end.lowest, to_the_end.rise.estimate, to_the_end.gap_growth.estimate) == (14, 0, 0)
 
 
 # How often it is wrong
@@ -244,6 +241,7 @@ def adversarial(rng, shape):
     return autocorrelated(rng, shape, 0.95) * np.linspace(0.25, 2.25, shape[-1])
 
 
+ONE_PERCENT = math.log(1.01)
 NOISES = [white, autocorrelated, heavy_tailed, spikes, adversarial]
 
 
@@ -253,7 +251,6 @@ def mean_curve(shape, epochs, rise):
     turn = round(0.6 * epochs)
     if shape == "flat":  # all earlier windows are equally low
         return np.where(t >= epochs - w, rise, 0.0)
-    curve = 0.6 * np.exp(-t / 3) + np.clip(t - turn, 0, None) / epochs
     # Scale the rise after the turn so that the last window is as high as wanted.
     fall, ramp = 0.6 * np.exp(-t / 3), np.clip(t - turn, 0, None) / epochs
     low, high = 0.0, 10.0
@@ -273,7 +270,7 @@ def true_rise(curve, w):
     return windows[-1] - windows[:-w].min()
 
 
-def rates(noise, shape, seeds, epochs, sd, rise=math.log(1.01), count=5000):
+def rates(noise, shape, seeds, epochs, sd, rise=ONE_PERCENT, count=5000):
     """Shares of `count` simulated models: called rising; interval covers the rise; the lowest window is kept."""
     rng = np.random.default_rng([seeds, epochs, NOISES.index(noise)])
     w, curve = max(3, epochs // 5), mean_curve(shape, epochs, rise)
@@ -295,7 +292,7 @@ def test_false_alarms_are_rare(noise):
 def test_a_real_rise_is_found():
     called, covered, kept = rates(white, "vee", 6, 15, 0.05, rise=math.log(1.2), count=200)
     assert called > 0.97 and covered > 0.9 and kept > 0.92
-    assert rates(white, "vee", 3, 15, 0.05, rise=math.log(1.1), count=200)[0] < 0.5  # the test has something to find
+    assert rates(white, "vee", 3, 15, 0.05, rise=math.log(1.05), count=200)[0] < 0.3  # the test has something to find
 
 
 @pytest.mark.slow
@@ -316,9 +313,9 @@ def test_false_alarms_and_coverage(noise, seeds):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seeds", "rise", "power"), [(3, 0.10, 0.32), (3, 0.20, 0.93), (6, 0.10, 0.79), (6, 0.20, 1.0)]
+    ("seeds", "rise", "power"), [(3, 0.05, 0.14), (3, 0.10, 0.68), (6, 0.05, 0.43), (6, 0.10, 0.99)]
 )
-def test_stated_power(seeds, rise, power):
+def test_power(seeds, rise, power):
+    """Of 15 epochs with white noise of 5%, by the rise from the lowest window to the last one."""
     called, covered, kept = rates(white, "vee", seeds, 15, 0.05, rise=math.log1p(rise), count=4000)
-    print(f"{seeds} seeds, {rise:.0%}: {called:.3f} {covered:.3f} {kept:.3f}")
-    assert called == pytest.approx(power, abs=0.05) and covered >= 0.94 and kept >= 0.96
+    assert called == pytest.approx(power, abs=0.03) and covered >= 0.94 and kept >= 0.96

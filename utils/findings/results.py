@@ -7,10 +7,12 @@ from pathlib import Path
 
 from utils.contrasts import variants
 from utils.experiment import Task
+from utils.findings.overfitting import overfitting_of
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
 from utils.records.folder import read_runs
 from utils.records.record import Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
+from utils.stats.overfitting import TAIL, Overfitting
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Results:
     `runs` are the finished runs of the task's own experiments. `ablation` are the runs of the ablation and of the two
     variants that it belongs to; empty if the ablation has no run. `diverged` is {model: the seeds with which it
     diverged}. `left_out` has a line for each record that does not count, with the reason. `timing` is the timing pass
-    over the models of `runs`, if there is one.
+    over the models of `runs`, if there is one. `overfitting_tail` is the error rate of each bound on overfitting.
     """
 
     task: Task
@@ -29,6 +31,7 @@ class Results:
     diverged: Mapping[str, Sequence[int]] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     timing: TimingRecord | None = None
+    overfitting_tail: float = TAIL
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
@@ -39,6 +42,14 @@ class Results:
     def stability_verdicts(self) -> list[Verdict]:
         """The verdicts on the planned contrasts, by the roughness of validation loss."""
         return stability_verdicts(self.runs, self.task.contrasts)
+
+    @cached_property
+    def overfitting(self) -> dict[str, Overfitting]:
+        """{model: whether it overfits}, of all models of `runs` and of `ablation`."""
+        return {
+            model: overfitting_of(records, self.overfitting_tail)
+            for model, records in {**self.ablation, **self.runs}.items()
+        }
 
     @property
     def confused_pair(self) -> tuple[str, str] | None:

@@ -9,12 +9,12 @@ from utils.contrasts import architectural, differences
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
+from utils.findings.overfitting import overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds, lengths_in_words
 from utils.findings.sentences import (
     accuracy_sentence,
     depth_sentence,
-    overfitting_sentence,
     secondary_sentence,
     stability_sentence,
     time_sentence,
@@ -70,9 +70,9 @@ def results_text(results: Results, original: Original) -> str:
         VERDICTS: [_contrasts(results)],
         "Learning curves": [
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
-            training_table(runs),
+            training_table(results),
         ],
-        OVERFITTING: [_sentence_on_training(runs)],
+        OVERFITTING: [_overfitting(results)],
         COSTS: [
             _picture("comparison", f"{what} of each model"),
             _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
@@ -80,7 +80,7 @@ def results_text(results: Results, original: Original) -> str:
             timing_table(runs, timing),
         ],
         "Regularisers": [_ablation(results)],
-        CLAIMS: [original_table(runs, original), _claims(results, original)],
+        CLAIMS: [original_table(results, original), _claims(results, original)],
         "Gradients": [_gradients(runs)],
         "Confused classes": [confused_pairs_table(runs), _confusion_difference(results)],
         "Each model": [
@@ -152,10 +152,15 @@ def _sentence_on_seeds(results: Results) -> str:
     text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
     if lacking:
         text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
+    if most >= FEWEST_SEEDS:
+        text += (
+            " How many seeds would probably decide what is open is a rough estimate: it takes the present means and "
+            "spreads for the true ones."
+        )
     if fewest < FEWEST_SEEDS:
         text += (
             f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
-            "from which epoch a model tends to overfit, or which trains more steadily. More (`--num-seeds 6`) can."
+            "whether a model overfits, or which trains more steadily. More (`--num-seeds 6`) can."
         )
     if diverged:
         text += f" Not counted: {runs_in_words(diverged, ' diverged')}."
@@ -179,7 +184,7 @@ def conclusions(results: Results) -> str:
             "Test accuracy, final weights:\n" + "\n".join(accuracies),
             _sentence_on_seeds(results),
             *sentences,
-            _sentence_on_training(results.runs),
+            _overfitting(results),
         ]
     )
 
@@ -264,9 +269,13 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
 
 
-def _sentence_on_training(runs: Runs) -> str:
-    lines = [f"{model}: {overfitting_sentence(records)}" for model, records in runs.items()]
-    return "Overfitting, by the rule that docs/statistics.md gives:\n\n" + bullets(lines)
+def _overfitting(results: Results) -> str:
+    lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
+    level = f"{100 * (1 - 2 * results.overfitting_tail):.3g}%"
+    return (
+        "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
+        f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md):\n\n{bullets(lines)}"
+    )
 
 
 def _claims(results: Results, original: Original) -> str:

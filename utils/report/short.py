@@ -17,9 +17,8 @@ from utils.records.record import share_a_seed
 from utils.report.claims import outcomes
 from utils.report.original import Original
 from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
-from utils.stats.overfitting import FEWEST_EPOCHS, Overfitting, overfitting
-from utils.stats.paired import FAMILY_ERROR_RATE
-from utils.stats.power import MOST_SEEDS, seeds_needed
+from utils.stats.overfitting import FEWEST_EPOCHS, Overfitting
+from utils.stats.power import MOST_SEEDS
 from utils.words import in_a_row, plural, runs_in_words
 
 # The sections of the page.
@@ -219,7 +218,7 @@ def _change(results: Results) -> str:
 
 def _overfitting(results: Results) -> str:
     """Who overfits and who doesn't; models with the same verdict stand together."""
-    judged = _judged(results)
+    judged = {model: results.overfitting[model] for model in results.runs}
     parts = []
     for word, text in OVERFITS.items():
         of_word = {model: verdict for model, verdict in judged.items() if verdict.word == word}
@@ -266,9 +265,10 @@ def _diverged(results: Results) -> str:
 
 def _open(results: Results) -> str:
     """What is not decided, and how many seeds would probably decide it."""
-    verdicts, task, judged = results.accuracy_verdicts, results.task, _judged(results)
+    verdicts, task = results.accuracy_verdicts, results.task
+    judged = {model: results.overfitting[model] for model in results.runs}
     open_pairs = [
-        OPEN[verdict.word].format(**_of(verdict), needed=f"{_needed(_seeds_needed(verdict))} seeds")
+        OPEN[verdict.word].format(**_of(verdict), needed=f"{_needed(verdict.seeds_needed)} seeds")
         for verdict in verdicts
         if verdict.word == "not distinguished"
     ]
@@ -308,20 +308,6 @@ def _of(verdict: Verdict) -> dict[str, str]:
         "lead": _points(verdict.lead.estimate),
         "margin": _points(verdict.margin),
     }
-
-
-def _judged(results: Results) -> dict[str, Overfitting]:
-    return {
-        model: overfitting([r.curve("val_loss") for r in records], [r.curve("fit_loss") for r in records])
-        for model, records in results.runs.items()
-    }
-
-
-def _seeds_needed(verdict: Verdict) -> int | None:
-    comparison = verdict.comparison
-    return seeds_needed(
-        comparison.difference.estimate, comparison.sd, len(verdict.seeds), FAMILY_ERROR_RATE / verdict.m / 2
-    )
 
 
 def _needed(seeds: int | None) -> str:
