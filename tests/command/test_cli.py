@@ -147,7 +147,6 @@ def test_an_output_folder_that_is_a_link_to_nothing_is_refused(checkout, capsys)
 @pytest.mark.parametrize("protocol", ["holdout", "original"])
 @pytest.mark.parametrize("task", [task_1_1_mnist.TASK, task_1_2_cifar.TASK], ids=lambda task: task.name)
 def test_the_committed_pages_are_those_that_the_records_give(tmp_path, monkeypatch, capsys, task, protocol):
-    """Also the last lines of a run, of which the README shows some."""
     shown = task if protocol == "holdout" else under_original_protocol(task)
     page = f"plots/{shown.name}/RESULTS.md"
     shutil.copytree(CHECKOUT / "plots" / shown.name / "records", tmp_path / "plots" / shown.name / "records")
@@ -162,6 +161,6 @@ def test_the_committed_pages_are_those_that_the_records_give(tmp_path, monkeypat
         assert (tmp_path / name).read_bytes() == (CHECKOUT / name).read_bytes(), name
     printed, warnings = capsys.readouterr()
     assert not warnings
-    if shown.name == "task_1_1":
+    if shown.name == "task_1_1":  # of which the README shows the end of a run
         example = re.search(r"```\n(Test accuracy.*?)```", (CHECKOUT / "README.md").read_text("utf-8"), re.DOTALL)[1]
         assert all(part in printed for part in example.split("...\n"))
