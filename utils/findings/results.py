@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 from utils.contrasts import variants
 from utils.experiment import Task
+from utils.findings.overfitting import overfitting_by_looks, overfitting_of
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
 from utils.records.folder import judged_by_looks, read_runs
 from utils.records.record import Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
+from utils.stats.overfitting import Overfitting
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Results:
     def stability_verdicts(self) -> list[Verdict]:
         """The verdicts on the planned contrasts, by the roughness of validation loss."""
         return stability_verdicts(self.runs, self.task.contrasts, self.by_looks)
+
+    @cached_property
+    def overfitting(self) -> dict[str, Overfitting]:
+        """{model: whether it overfits}, of all models of `runs` and of `ablation`."""
+        judge = overfitting_by_looks if self.by_looks else overfitting_of
+        return {model: judge(records) for model, records in {**self.ablation, **self.runs}.items()}
 
     @property
     def confused_pair(self) -> tuple[str, str] | None:

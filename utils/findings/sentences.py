@@ -1,27 +1,23 @@
 """Findings in words: a sentence for each verdict. Never loads torch."""
 
-from collections.abc import Callable, Sequence
-from statistics import median_low
-
 import numpy as np
 
 from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
-from utils.findings.runs import lengths_in_words, onset_epochs, overfitting_word
-from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, SEEDS_FOR_POWER, Verdict
+from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
-from utils.stats.curves import LAST_EPOCHS
 from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
 from utils.stats.looks import LOOKS
-from utils.stats.paired import detectable_difference, mcnemar, over_images
+from utils.stats.paired import mcnemar, over_images
+from utils.stats.power import seeds_needed
 from utils.words import (
-    epochs_in_words,
     level_in_words,
     p_in_words,
     plural,
     points,
     points_with_bounds,
+    seeds_needed_in_words,
     share_of_time,
     three_digits,
 )
@@ -32,7 +28,7 @@ ACCURACY = {
     "{caveat}{small}",
     "equivalent": "{a} and {b} are equivalent within {margin} points ({change}, {level} interval {within_low} to "
     "{within_high}; {seeds_in_words})",
-    "not distinguished": "{a} and {b} are not distinguished ({change}, interval {low} to {high}; {tested}){detectable}",
+    "not distinguished": "{a} and {b} are not distinguished ({change}, interval {low} to {high}; {tested}){needed}",
     "too few seeds": "{a} and {b}: too few seeds ({n} in common; {needs}); {change}",
     "undefined": "{a} and {b}: undefined, since {b} minus {a} is {difference} points in each of {seeds}, which shows "
     "no spread",
@@ -41,17 +37,9 @@ STABILITY = {
     "better": "{lower} trains more steadily than {higher}: {lead} times the roughness ({lead_low} to {lead_high}; "
     "{tested}){caveat}",
     "not distinguished": "{a} and {b} are not distinguished in steadiness ({change}, {low} to {high}; {tested})"
-    "{detectable}",
+    "{needed}",
     "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {change})",
     "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {change})",
-}
-OVERFITTING = {
-    "no verdict": "no verdict, since runs stopped after {lengths}",
-    "overfits": "overfits from epoch {median} ({count} of {seeds}, {first} to {last}){left}",
-    "in some seeds": "an onset in {count} of {seeds} (epoch {epochs}){left}",
-    "not decided": "not decided{any_seed}, {reasons}",
-    "not in some seeds": "no onset in {without} of {seeds}{left}",
-    "none": "{reason}{any_seed}",
 }
 TRAINING_TIME = {
     "faster": "{a} trains faster: an epoch takes {share}",
@@ -80,7 +68,7 @@ def accuracy_sentence(verdict: Verdict) -> str:
         within_high=points(within.high),
         margin=margin,
         small=small if verdict.within else "",
-        detectable=_detectable(verdict, lambda found: f"difference of {points(found)} points"),
+        needed=_needed(verdict),
     )
 
 
@@ -99,7 +87,7 @@ def stability_sentence(verdict: Verdict) -> str:
         lead=lead,
         lead_low=lead_low,
         lead_high=lead_high,
-        detectable=_detectable(verdict, lambda found: f"ratio of {three_digits(np.exp(found))}"),
+        needed=_needed(verdict),
     )
 
 
@@ -120,13 +108,14 @@ def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
     }
 
 
-def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
-    """For "not distinguished": which difference the seeds would detect, if there are enough seeds to say; else ""."""
-    n = len(verdict.seeds)
-    if verdict.word != "not distinguished" or n < SEEDS_FOR_POWER:
+def _needed(verdict: Verdict) -> str:
+    """For "not distinguished": how many seeds would probably decide it, at the level of its interval; else ""."""
+    if verdict.word != "not distinguished":
         return ""
-    found = detectable_difference(verdict.comparison.sd, n, verdict.m)
-    return f": {n} seeds would detect a {in_words(found)} with 80% power"
+    difference = verdict.comparison.difference
+    tail = (1 - difference.level) / 2
+    n = seeds_needed(difference.estimate, verdict.comparison.sd, difference.n, tail)
+    return f"; {seeds_needed_in_words(n)}"
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
@@ -156,42 +145,6 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
         return text
     p = mcnemar(correct_a[0], correct_b[0])
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
-
-
-def overfitting_sentence(records: Sequence[RunRecord]) -> str:
-    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of at least 3 seeds do.
-
-    For seeds that are not decided, it adds the rises that noise could explain.
-    """
-    hidden = [record.onset for record in records if np.isfinite(record.onset.rise)]
-    if not hidden or lengths_in_words(records):
-        return overfitting_in_short(records)
-    rises = ", ".join(f"{onset.rise:.1%}" for onset in hidden)
-    noises = ", ".join(f"{onset.noise:.1%}" for onset in hidden)
-    return (
-        f"{overfitting_in_short(records)} (smoothed loss of the last {LAST_EPOCHS} epochs at least {rises} above its "
-        f"minimum; 3 sigma of noise {noises})"
-    )
-
-
-def overfitting_in_short(records: Sequence[RunRecord]) -> str:
-    """The sentence on overfitting without the rises that noise could explain."""
-    epochs, n = onset_epochs(records), len(records)
-    undecided = [record.onset.reason for record in records if not record.onset.decided]
-    return OVERFITTING[overfitting_word(records)].format(
-        lengths=lengths_in_words(records),
-        median=median_low(epochs) if epochs else None,
-        first=min(epochs, default=None),
-        last=max(epochs, default=None),
-        epochs=epochs_in_words(epochs) if epochs else None,
-        count=len(epochs),
-        without=n - len(undecided),
-        seeds=plural(n, "seed"),
-        any_seed=f" in any of {plural(n, 'seed')}" if n > 1 else "",
-        left=f"; not decided in {len(undecided)}" if undecided else "",
-        reasons="; ".join(dict.fromkeys(undecided)),
-        reason=records[0].onset.reason,
-    )
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:

@@ -16,7 +16,6 @@ from utils.stats.paired import FAMILY_ERROR_RATE, Comparison, equivalent, holm, 
 from utils.words import p_in_words, plural
 
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
-SEEDS_FOR_POWER = 5  # with fewer, the sd is too uncertain to say which difference would have been detected
 FASTER = 0.02  # a ratio of times counts only if it lies more than 2% from 1
 FEWEST_ROUNDS = 3  # a timing pass with fewer rounds gives no verdict
 

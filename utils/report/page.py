@@ -8,12 +8,12 @@ from utils.contrasts import architectural, differences
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
+from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds, lengths_in_words
 from utils.findings.sentences import (
     accuracy_sentence,
     depth_sentence,
-    overfitting_sentence,
     secondary_sentence,
     stability_sentence,
     time_sentence,
@@ -38,6 +38,7 @@ from utils.report.tables import (
 )
 from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.looks import LOOKS
+from utils.stats.overfitting import TAIL
 from utils.stats.paired import FAMILY_ERROR_RATE
 from utils.words import (
     bullets,
@@ -70,14 +71,14 @@ def results_text(results: Results, original: Original) -> str:
             _sentence_on_seeds(results),
             _contrasts(results),
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
-            training_table(runs),
-            _sentence_on_training(runs),
+            training_table(results),
+            _overfitting(results),
             _picture("comparison", f"{what} of each model"),
             _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
             timing and _picture("training_time", "Training time of each model, an epoch and the whole run"),
             timing_table(runs, timing),
             _ablation(results),
-            original_table(runs, original),
+            original_table(results, original),
             _claims(results, original),
             _gradients(runs),
             confused_pairs_table(runs),
@@ -141,11 +142,16 @@ def _sentence_on_seeds(results: Results) -> str:
     text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
     if lacking:
         text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
+    if most >= FEWEST_SEEDS:
+        text += (
+            " How many seeds would probably decide what is open is a rough estimate: it takes the present means and "
+            "spreads for the true ones."
+        )
     if fewest < FEWEST_SEEDS:
         more = "--until-decided" if results.by_looks else "--num-seeds 6"
         text += (
             f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
-            f"from which epoch a model tends to overfit, or which trains more steadily. More (`{more}`) can."
+            f"whether a model overfits, or which trains more steadily. More (`{more}`) can."
         )
     text += _way_of_judging(results)
     if diverged:
@@ -183,7 +189,7 @@ def conclusions(results: Results) -> str:
             "Test accuracy, final weights:\n" + "\n".join(accuracies),
             _sentence_on_seeds(results),
             *sentences,
-            _sentence_on_training(results.runs),
+            _overfitting(results),
         ]
     )
 
@@ -272,9 +278,13 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
 
 
-def _sentence_on_training(runs: Runs) -> str:
-    lines = [f"{model}: {overfitting_sentence(records)}" for model, records in runs.items()]
-    return "Overfitting, by the rule that README.md gives:\n\n" + bullets(lines)
+def _overfitting(results: Results) -> str:
+    lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
+    level = level_in_words(1 - 2 * (LOOK_TAIL if results.by_looks else TAIL))
+    return (
+        "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
+        f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md):\n\n{bullets(lines)}"
+    )
 
 
 def _claims(results: Results, original: Original) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import stats
 
 from utils.stats.intervals import Interval, mean_interval
 
@@ -83,36 +83,6 @@ def holm(p_values: Sequence[float | None], m: int) -> list[float | None]:
     for rank, index in enumerate(sorted(defined, key=lambda index: p_values[index])):
         largest = adjusted[index] = max(largest, min(1.0, (m - rank) * p_values[index]))
     return adjusted
-
-
-def detectable_difference(sd: float, n: int, m: int, power: float = 0.8) -> float:
-    """The true mean difference that `n` seeds detect with probability `power` at the two-sided level 0.05/m.
-
-    The result has the unit of `sd`, which is taken as the true standard deviation of the differences. Let s be the
-    estimated over the true sd; it is distributed as chi(n - 1) / sqrt(n - 1) and independent of the mean. Let u =
-    |mean| sqrt(n) / sd and t be the critical value. Then power = E over s of P(u > t s). The expectation is computed by
-    Gauss-Legendre quadrature over the quantiles of s, and the equation is solved for the mean. The closed form,
-    `scipy.stats.nct`, returns NaN for some arguments. Source: Cohen (1988), Statistical power analysis for the
-    behavioral sciences, chapter 2. Assumes normal differences.
-
-    NaN for fewer than two seeds, or if `sd` is not positive. Raises ValueError unless 0.05/m < power < 1.
-    """
-    if not FAMILY_ERROR_RATE / m < power < 1:
-        raise ValueError(f"a power of {power:g} is not between the level {FAMILY_ERROR_RATE / m:.3g} and 1")
-    if n < 2 or not sd > 0:
-        return np.nan
-    nodes, weights = np.polynomial.legendre.leggauss(200)  # on [-1, 1]; 200 nodes give six digits for 2 to 1,000 seeds
-    quantiles = np.append((nodes + 1) / 2, (1 + power) / 2)
-    *thresholds, high = stats.t.isf(FAMILY_ERROR_RATE / m / 2, n - 1) * stats.chi.ppf(quantiles, n - 1) / np.sqrt(n - 1)
-
-    def excess(shift: float) -> float:
-        """The power at a true mean of `shift` standard errors, minus the power that is wanted."""
-        found = stats.norm.sf(thresholds, loc=shift) + stats.norm.sf(thresholds, loc=-shift)
-        return weights / 2 @ found - power
-
-    # brentq needs an upper end at which the power is too high. Here s and the mean are each favourable with probability
-    # (1 + power) / 2, so both together with more than `power`.
-    return float(sd / np.sqrt(n) * optimize.brentq(excess, 0, high + stats.norm.ppf((1 + power) / 2)))
 
 
 def equivalent(equivalence: Interval, margin: float) -> bool:
