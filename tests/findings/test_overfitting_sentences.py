@@ -121,31 +121,40 @@ def test_the_growth_of_the_gap_is_the_sum_of_both_losses_changes():
     assert gap_growth_in_words(found("too few epochs")) == "–"
 
 
-def rising(slope, seeds):
-    """Runs whose validation loss rises from epoch 8 on."""
+def runs_that_rise(rises):
+    """One seed for each of `rises`, the log rise of validation loss from epoch 9 to the end, with little noise."""
     random, t = np.random.default_rng(0), np.arange(15)
-    noise = {seed: np.exp(slope * abs(t - 8) + 0.01 * random.normal(size=15)) for seed in range(12)}
-    return [run_of(seed, noise[seed], np.exp(-t / 5 - 0.1 * seed)) for seed in seeds]
+    return [
+        run_of(seed, np.exp(rise / 6 * abs(t - 8) + 0.004 * random.normal(size=15)), np.exp(-t / 5 - 0.1 * seed))
+        for seed, rise in enumerate(rises)
+    ]
 
 
-def test_a_look_judges_its_own_seeds_with_its_share_of_the_error_rate():
-    fixed = Results(TASK, {"M": rising(0.01, range(5))})
-    assert fixed.overfitting["M"] == overfitting_of(rising(0.01, range(5)))
-    looks = Results(TASK, fixed.runs, by_looks=True).overfitting["M"]
-    assert looks == overfitting_of(rising(0.01, range(3)), 0.025 / 3)
-    assert looks.rise.low < overfitting_of(rising(0.01, range(3))).rise.low
+def test_a_look_has_a_third_of_the_error_rate_and_sees_its_own_seeds():
+    records = runs_that_rise([0.08, 0.16, 0.12, 0.3, 0.2])
+    fixed, looks = (Results(TASK, {"M": records[:3]}, by_looks=by_looks).overfitting["M"] for by_looks in (False, True))
+    assert fixed == overfitting_of(records[:3]) and looks == overfitting_of(records[:3], 0.025 / 3)
+    assert looks.rise.low < fixed.rise.low and overfitting_by_looks(records) == looks
+    assert "; open after the look at 3 seeds; about " in overfitting_sentence("M", looks)
+    assert fixed.word == "overfits" and overfitting_sentence("M", fixed).endswith("; 3 seeds")
 
 
-def test_what_a_look_decides_on_overfitting_stays():
-    decided = overfitting_by_looks(rising(0.05, range(3)))
-    assert decided.word == "overfits" and overfitting_by_looks(rising(0.05, range(12))) == decided
-    still_open = overfitting_by_looks(rising(0.006, range(3)))
-    assert still_open.word == "not decided" and overfitting_by_looks(rising(0.006, range(6))).seeds == 6
+def test_what_a_look_decides_of_overfitting_stays():
+    records = runs_that_rise([0.12, 0.125, 0.13] + [-0.2] * 9)
+    first = overfitting_by_looks(records[:3])
+    told = overfitting_sentence("M", first)
+    assert first.word == "overfits" and told.endswith("; decided at the look at 3 seeds")
+    assert overfitting_by_looks(records) == first and overfitting_of(records).word != "overfits"
+    later = runs_that_rise([0.08, 0.16, 0.12, 0.13, 0.11, 0.14])
+    assert [overfitting_by_looks(later[:n]).seeds for n in (5, 6)] == [3, 6]
+    assert overfitting_by_looks(later).word == "overfits"
 
 
-def test_without_its_first_seeds_no_look_can_be_made():
-    assert overfitting_by_looks(rising(0.05, range(3, 9))).word == "too few seeds"
-    assert overfitting_by_looks(rising(0.05, [0, 1, 2, 4, 5, 6])).seeds == 3
+def test_before_the_first_look_it_is_told_what_runs_did():
+    records = runs_that_rise([0.12, 0.125, 0.13, 0.12])
+    for some in (records[:2], [records[0], *records[2:]]):
+        found = overfitting_by_looks(some)
+        assert found.word == "too few seeds" and "; 2 seeds, and it takes 3" in overfitting_sentence("M", found)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from utils.stats.looks import LOOKS
 from utils.stats.overfitting import FEWEST_EPOCHS, TAIL, Overfitting, overfitting
 from utils.words import plural, seeds_needed_in_words, with_bounds
 
-DECIDED = ("overfits", "none")
+LOOK_TAIL = TAIL / len(LOOKS)
+DECIDED = ("overfits", "rises", "none")  # what a look says in these words stays
 RISEN = "is lowest around epoch {lowest}{possible} and ends {rise} higher ({low} to {high}%)"
 # {word of a verdict: what it says}
 IN_SHORT = {
@@ -24,7 +25,6 @@ IN_SHORT = {
     "unequal lengths": "no verdict, since runs stopped after {shortest} to {epochs} epochs",
     "undefined": "undefined, since a loss isn't a positive number or the rise is the same in all of {seeds}",
 }
-ENDING = {"not decided": "; {needed}"} | dict.fromkeys(("overfits", "rises", "none"), "; {seeds}")
 
 
 def overfitting_of(records: Sequence[RunRecord], tail: float = TAIL) -> Overfitting:
@@ -34,28 +34,37 @@ def overfitting_of(records: Sequence[RunRecord], tail: float = TAIL) -> Overfitt
 
 
 def overfitting_by_looks(records: Sequence[RunRecord]) -> Overfitting:
-    """The verdict of the first look that decides, else of the last that can be made (`utils.stats.looks`).
+    """The verdict of the first look that decides, else of the last that can be made; before the first, what runs did.
 
-    Each look has its share of the error rate. Before the first one, it is what the first runs did.
+    See `utils.stats.looks`. Each bound of a look has its share of the error rate.
     """
     found = overfitting_of(records[: FEWEST_SEEDS - 1])
-    for n in LOOKS:
-        if found.word not in DECIDED and (seen := of_look(records, n)):
-            found = overfitting_of(seen, TAIL / len(LOOKS))
+    for seen in filter(None, (of_look(records, n) for n in LOOKS)):
+        found = overfitting_of(seen, LOOK_TAIL)
+        if found.word in DECIDED:
+            break
     return found
 
 
 def overfitting_in_short(found: Overfitting) -> str:
-    """The verdict with its numbers, without the model's name; for fewer than 3 seeds, what the runs did."""
-    return IN_SHORT[found.word].format(**_numbers(found))
+    """The verdict with its numbers, without the model's name; for fewer than 3 seeds, what the runs did.
+
+    That of a look names its seeds, since there may be more by now.
+    """
+    text = IN_SHORT[found.word].format(**_numbers(found))
+    if found.tail != LOOK_TAIL or found.word not in (*DECIDED, "not decided"):
+        return text
+    made = "decided at" if found.word in DECIDED else "open after"
+    return f"{text}; {made} the look at {plural(found.seeds, 'seed')}"
 
 
 def overfitting_sentence(model: str, found: Overfitting) -> str:
     """The whole sentence: the model, the verdict, and how many seeds it comes from or would probably take."""
-    ending = ENDING.get(found.word, "")
+    text = overfitting_in_short(found)
     if found.word == "not decided":
-        ending = ending.format(needed=seeds_needed_in_words(found.seeds_needed))
-    text = overfitting_in_short(found) + ending.format(seeds=plural(found.seeds, "seed"))
+        text += f"; {seeds_needed_in_words(found.seeds_needed)}"
+    elif found.word in DECIDED and found.tail == TAIL:
+        text += f"; {plural(found.seeds, 'seed')}"
     return f"{model} {text}" if found.word == "overfits" else f"{model}: {text}"
 
 

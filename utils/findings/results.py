@@ -47,8 +47,8 @@ class Results:
     @cached_property
     def overfitting(self) -> dict[str, Overfitting]:
         """{model: whether it overfits}, of all models of `runs` and of `ablation`."""
-        judged = overfitting_by_looks if self.by_looks else overfitting_of
-        return {model: judged(records) for model, records in {**self.ablation, **self.runs}.items()}
+        judge = overfitting_by_looks if self.by_looks else overfitting_of
+        return {model: judge(records) for model, records in {**self.ablation, **self.runs}.items()}
 
     @property
     def confused_pair(self) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from utils.contrasts import architectural, differences
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
-from utils.findings.overfitting import overfitting_sentence
+from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds, lengths_in_words
 from utils.findings.sentences import (
@@ -293,7 +293,7 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
 
 def _overfitting(results: Results) -> str:
     lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
-    level = level_in_words(1 - 2 * TAIL / (len(LOOKS) if results.by_looks else 1))
+    level = level_in_words(1 - 2 * (LOOK_TAIL if results.by_looks else TAIL))
     return (
         "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
         f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md):\n\n{bullets(lines)}"
