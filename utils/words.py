@@ -50,6 +50,11 @@ def plain(value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def in_a_row(items: Sequence[str]) -> str:
+    """For example "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

@@ -23,7 +23,8 @@ def test_one_seed_has_no_interval_and_what_it_cannot_carry_is_said():
     runs = make_runs(1)
     text = text_of(runs, timing=make_timing(list(MODELS)))
     assert FEW_SEEDS in text and "overfit" in text and "more steadily" in text and "95% t-intervals" not in text
-    assert text.startswith("MNIST, 1 seed (0), 15 epochs, batches of 64, Adam with learning rate 0.001.")
+    assert text.startswith("# Results on MNIST\n\n## In short\n\n- ")
+    assert "\n\nMNIST, 1 seed (0), 15 epochs, batches of 64, Adam with learning rate 0.001." in text
     for model, row in rows_of(text, "test accuracy").items():
         assert row["test accuracy, final weights"] == f"{runs[model][0].test_correct / 2000:.2%}"
         assert row["best-validation weights"] == f"{runs[model][0].best_test_correct / 2000:.2%}"

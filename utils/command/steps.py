@@ -11,7 +11,7 @@ from utils import streams
 from utils.command.added import enlarged, remember
 from utils.command.locks import sole_writer
 from utils.command.looks import check_looks, going_on, look_in_words
-from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
+from utils.command.outputs import closing_lines, draw, in_short_lines, minutes, plan_in_words
 from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
@@ -69,6 +69,7 @@ def redraw(plan: Plan) -> int:
         return 2
     say(plan, conclusions(results))
     streams.say(closing_lines(plan, []))
+    say(plan, in_short_lines(plan, results))
     return 0
 
 
@@ -107,6 +108,7 @@ def train_and_draw(plan: Plan) -> int:
         say(plan, conclusions(outcome.results) if outcome.results else "")
         say(plan, f"Took {minutes(time.monotonic() - started)}.")
         streams.say(closing_lines(plan, outcome.records))
+        say(plan, in_short_lines(plan, outcome.results))
         return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
 
 

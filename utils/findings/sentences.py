@@ -10,7 +10,6 @@ from utils.records.timing import TimingRecord
 from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
 from utils.stats.looks import LOOKS
 from utils.stats.paired import mcnemar, over_images
-from utils.stats.power import seeds_needed
 from utils.words import (
     level_in_words,
     p_in_words,
@@ -109,13 +108,8 @@ def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
 
 
 def _needed(verdict: Verdict) -> str:
-    """For "not distinguished": how many seeds would probably decide it, at the level of its interval; else ""."""
-    if verdict.word != "not distinguished":
-        return ""
-    difference = verdict.comparison.difference
-    tail = (1 - difference.level) / 2
-    n = seeds_needed(difference.estimate, verdict.comparison.sd, difference.n, tail)
-    return f"; {seeds_needed_in_words(n)}"
+    """For "not distinguished": how many seeds would probably decide it; else ""."""
+    return f"; {seeds_needed_in_words(verdict.seeds_needed)}" if verdict.word == "not distinguished" else ""
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:

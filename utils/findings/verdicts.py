@@ -13,6 +13,7 @@ from utils.stats.curves import roughness
 from utils.stats.intervals import FEWEST_SEEDS, Interval
 from utils.stats.looks import LOOKS
 from utils.stats.paired import FAMILY_ERROR_RATE, Comparison, equivalent, holm, paired_comparison
+from utils.stats.power import seeds_needed
 from utils.words import p_in_words, plural
 
 WORDS = ("better", "equivalent", "not distinguished", "too few seeds", "undefined")
@@ -93,6 +94,12 @@ class Verdict:
         That can happen since the interval has the level 1 - 0.05/m, while Holm's later steps use a less strict level.
         """
         return ": the interval includes equality, but the adjusted p decides" if self.lead.low <= 0 else ""
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """How many seeds would probably decide it, at the level of its interval; None for more than 50."""
+        difference = self.comparison.difference
+        return seeds_needed(difference.estimate, self.comparison.sd, difference.n, (1 - difference.level) / 2)
 
 
 class Measured(NamedTuple):

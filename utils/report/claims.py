@@ -4,6 +4,7 @@ A rule is a function. Its arguments are the results and what docs/original_repor
 finding for each statement of the claim.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -246,6 +247,11 @@ RULES = {
         "neither",
     ),
 }
+
+
+def outcomes(claims: Sequence[Claim], results: Results) -> Counter:
+    """How many of the claims are confirmed, refuted and not decided."""
+    return Counter(outcome(RULES[claim.rule].find(results, **claim.arguments)) for claim in claims)
 
 
 class Examined(NamedTuple):

@@ -1,6 +1,7 @@
 """The results of a task as one page: sentences, tables and pictures in their order. Never loads torch."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from utils.records.timing import TimingRecord
 from utils.report.claims import examine
 from utils.report.made import weights_in_words, what_was_run
 from utils.report.original import Original
+from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, Sentence, in_short
 from utils.report.tables import (
     ablation_table,
     classes_table,
@@ -58,41 +60,52 @@ NOTHING_YET = "No finished run of the current recipes yet."
 
 def results_text(results: Results, original: Original) -> str:
     """The results of a task in Markdown, ending with a newline. Links expect the pictures in the page's own folder."""
-    results = _for_markdown(results)
+    results = for_markdown(results)
     runs, timing = results.runs, results.timing
     if not runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     what = "Parameters, training time, inference time and accuracy" if timing else "Parameters and accuracy"
     costs = "training time, inference time, parameters" if timing else "parameters"
-    return _paragraphs(
-        [
-            what_was_run(runs),
-            main_table(runs, timing),
-            _sentence_on_seeds(results),
-            _contrasts(results),
+    first = next(iter(runs.values()))[0]
+    sections = {
+        "In short": [bullets([linked(sentence) for sentence in in_short(results, original)])],
+        ACCURACY: [what_was_run(runs), main_table(runs, timing), _sentence_on_seeds(results)],
+        VERDICTS: [_contrasts(results)],
+        "Learning curves": [
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
             training_table(results),
-            _overfitting(results),
+        ],
+        OVERFITTING: [_overfitting(results)],
+        COSTS: [
             _picture("comparison", f"{what} of each model"),
             _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
             timing and _picture("training_time", "Training time of each model, an epoch and the whole run"),
             timing_table(runs, timing),
-            _ablation(results),
-            original_table(results, original),
-            _claims(results, original),
-            _gradients(runs),
-            confused_pairs_table(runs),
-            _confusion_difference(results),
+        ],
+        "Regularisers": [_ablation(results)],
+        CLAIMS: [original_table(results, original), _claims(results, original)],
+        "Gradients": [_gradients(runs)],
+        "Confused classes": [confused_pairs_table(runs), _confusion_difference(results)],
+        "Each model": [
             *(_model_details(model, records) for model, records in runs.items()),
-            weights_in_words(next(iter(runs.values()))[0]),
-            _left_out(results),
-        ]
-    )
+            weights_in_words(first),
+        ],
+        "Left out": [_left_out(results)],
+    }
+    sections = {f"## {title}": list(filter(None, parts)) for title, parts in sections.items()}
+    texts = (part for title, parts in sections.items() if parts for part in (title, *parts))
+    return _paragraphs([f"# Results on {markdown(first.data_name)}", *texts])
+
+
+def linked(sentence: Sentence, page: str = "") -> str:
+    """The sentence with a link to its numbers, which stand on `page`; by default on this one."""
+    anchor = re.sub(r"[^\w\s-]", "", sentence.section.lower()).replace(" ", "-")  # as GitHub makes it of a heading
+    return f"{sentence.text} ([numbers]({page}#{anchor}))"
 
 
 def original_protocol_text(results: Results, original: Original) -> str:
     """The results of a task by the original protocol, in Markdown: only a comparison with the original numbers."""
-    results = _for_markdown(results)
+    results = for_markdown(results)
     if not results.runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
@@ -108,7 +121,7 @@ def original_protocol_text(results: Results, original: Original) -> str:
     )
 
 
-def _for_markdown(results: Results) -> Results:
+def for_markdown(results: Results) -> Results:
     """The same results with every model named as Markdown needs it; the records keep the real names, for files."""
 
     def renamed(by_model: Mapping) -> dict:
@@ -294,12 +307,11 @@ def _claims(results: Results, original: Original) -> str:
         "the original report's claim": lambda row: row.claim,
         "ours": lambda row: row.outcome,
         "by these numbers": lambda row: row.numbers,
-        "and this rule": lambda row: row.rule,
     }
     rows = [(examine(claim, results),) for claim in original.claims]
     return (
-        "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
-        f"them is.\n\n{table_by_column(columns, rows)}"
+        "Its claims, re-examined: confirmed, refuted, or not decided, by the rules of docs/original-report.md.\n\n"
+        f"{table_by_column(columns, rows)}"
     )
 
 

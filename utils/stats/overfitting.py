@@ -83,7 +83,7 @@ def overfitting(val_loss: Sequence[ArrayLike], fit_loss: Sequence[ArrayLike], ta
     significantly above the soft choice among all others.
 
     Simulated with 3 to 10 seeds, 10 to 30 epochs and white, autocorrelated, heavy-tailed and one-sided noise: false
-    alarms at a true rise of 1% in at most 4.3% of cases. Sources: the soft choice, Zhang, Lee and Lei (2024),
+    alarms at a true rise of 1% in at most 5% of cases. Sources: the soft choice, Zhang, Lee and Lei (2024),
     arXiv 2408.02060; the pooled degree of freedom, Smyth (2004), Statistical Applications in Genetics and Molecular
     Biology 3(1); the upper bound, an intersection-union test, Berger (1982), Technometrics 24, 295-300.
 
