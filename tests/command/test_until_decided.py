@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -195,6 +196,15 @@ def test_fresh_keeps_the_mark_and_drops_once(made):
     assert sorted(path.stem for path in made.records.glob("*-seed*.json")) == sorted([*AT_3, *AT_6])
 
 
+def test_fresh_that_finishes_nothing_leaves_the_fixed_number(made):
+    """Every new run diverges, so that the older records stay, and with them the way in which they are judged."""
+    assert made.run("--num-seeds", "3", "--runs-dir", str(made.folder / "older"), task=THREE) == 0
+    before = verdicts_in(made)
+    made.counts = {name: [None] * 12 for name in "ABC"}
+    assert decide(made, "--fresh") == 1 and made.trained == [*AT_3]
+    assert verdicts_in(made) == before and not (made.records / "looks.json").exists()
+
+
 def test_a_contrast_without_its_seeds_gets_no_look_and_no_more_seeds(made):
     """C diverges with seed 1."""
     made.counts["C"][1] = None
@@ -219,6 +229,19 @@ def test_an_ablation_gets_the_seeds_of_the_first_look(made):
     assert decide(made, "--ablation", task=WITH_ABLATION) == 0
     counts = {name: sum(stem.startswith(f"{name}-seed") for stem in made.trained) for name in made.counts}
     assert counts == {"A": 6, "B": 6, "A-Decay": 3, "A-Moved": 3}
+
+
+def test_an_added_model_is_judged_by_looks_in_the_folder_of_the_added(made, monkeypatch):
+    path = made.folder / "nets_until_decided.py"
+    path.write_text("from models import FCN\n\nclass Net(FCN):\n    pass\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made.counts = {"A": COUNTS["A"], "B": COUNTS["B"], "Net": COUNTS["C"]}
+    assert decide(made, "--add", f"{path}:Net", task=TASK) == 0
+    counts = {name: sum(stem.startswith(f"{name}-seed") for stem in made.trained) for name in made.counts}
+    assert counts == {"A": 3, "B": 6, "Net": 6} and not made.plots.exists()
+    added = made.runs / "added" / "tiny"
+    assert (added / "records/cpu-fp32/looks.json").exists()
+    assert "Net is better than B" in (added / "RESULTS.md").read_text()
 
 
 def test_a_quick_look_may_use_looks_in_its_own_folder(made, monkeypatch):
