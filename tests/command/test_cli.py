@@ -51,7 +51,7 @@ def test_a_tiny_run_is_a_quick_look_and_leaves_plots_and_readme_alone(checkout, 
     command = ["--smoke", "--epochs", "1", "--runs-dir", str(checkout / "runs"), "--jobs", "1", "--precision", "fp32"]
     assert run(TASK, command) == 0
     assert {path: digest for path, digest in digests(checkout).items() if "/runs/" not in path} == before
-    quick = checkout / "runs/quick/task_1_1"
+    quick = checkout / "runs/quick/task_1_1/smoke,epochs=1"
     records = [read_record(path) for path in (quick / "records/cpu-fp32").glob("*-seed0.json")]
     assert {record.model for record in records} == {"A", "B"} and {r.test_total for r in records} == {360}
     for name in ("A_curves", "B_confusion_matrix", "A_mistakes", "comparison", "accuracy_vs_cost"):

@@ -59,12 +59,14 @@ class Place:
         self.records = self.plots / "records" / "cpu-fp32"
         self.trained: list[str] = []
         self.drawn: list[dict[str, list[int]]] = []
+        self.drawn_into: list[Path] = []
         self.before_cell = lambda job: None
 
     def run(self, *arguments: str, task: Task = TASK) -> int:
         command = ["--device", "cpu", "--precision", "fp32", "--runs-dir", str(self.runs), *arguments]
         self.trained.clear()
         self.drawn.clear()
+        self.drawn_into.clear()
         return cli.run(task, command)
 
     def block(self) -> str:
@@ -100,6 +102,8 @@ def place(tmp_path, monkeypatch) -> Place:
     def draw_task(results, folder):
         place.ablation_drawn = list(results.ablation)
         place.drawn.append({model: [record.seed for record in records] for model, records in results.runs.items()})
+        place.drawn_into.append(folder)
+        return []
 
     monkeypatch.setitem(datasets.DATASETS, "digits", DIGITS)  # so that a recipe on it is declared, and no quick look
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")

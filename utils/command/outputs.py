@@ -1,14 +1,16 @@
 """What a command writes and prints: pictures and text from the records on disk, the plan, the closing lines."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
 from utils.command.plan import Plan
 from utils.figures.task import draw_task
-from utils.files import write_atomically
-from utils.findings.results import Results
+from utils.files import visible, write_atomically
+from utils.findings.results import Results, read_results
+from utils.records.kinds import kinds_in, mark_kind, marked_kind, shown_kind, why_not_shown
 from utils.records.record import RunRecord
 from utils.report.original import Original, read_original
 from utils.report.page import original_protocol_text, results_text
@@ -24,25 +26,52 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
     """Draw the pictures and write RESULTS.md and, for the default output folder, the README's block.
 
     `results` come from the records of `kind`. If no record counts, it prints why; earlier results of real runs then
-    stay as they are, while a quick look is still written. Raises OSError.
+    stay as they are, while a quick look is still written. The pages of a kind that isn't shown go to a folder of its
+    own. Raises OSError.
     """
-    task = plan.task
     if not results.runs:
         why = "only models of the ablation have records that count" if results.ablation else "no record that counts"
         warn("\n  ".join([f"{shown(plan.records_folder(kind))}: {why}", *results.left_out]))
         if not plan.quick:
             return
-    # A quick look isn't compared with the original report, which had other data or another recipe.
-    original = Original() if plan.quick or plan.added else read_original(Path(task.name).name)
-    if task.protocol == "original":
-        text = original_protocol_text(results, original)
-    else:
-        draw_task(results, plan.output)
-        text = results_text(results, original)
-    write_atomically(plan.output / "RESULTS.md", text.encode())
-    write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
+    task, records = plan.task, plan.output / "records"
+    if not plan.redraws and why_not_shown(records, kind, task.name, plan.declared):
+        write_pages(plan, results, plan.output / kind)
+        return
+    (marked, chosen), before = marked_kind(records), shown_kind(records, task.name, plan.declared)
+    text, pictures = write_pages(plan, results, plan.output)
+    mark_kind(records, kind, plan.chooses_kind or (chosen and kind == marked))
     if plan.updates_readme and not update_block(README, task.name, text, f"plots/{task.name}"):
         warn(f"warning: {README.name} has no markers for {task.name}, so its results stay as they are")
+    remove_pages(plan.output / kind, pictures)
+    for other in kinds_in(records) if plan.redraws or kind != before else ():
+        of_other = read_results(plan.records_folder(other), task, plan.declared)
+        if other != kind and of_other.runs:
+            _, theirs = write_pages(plan, of_other, plan.output / other)
+            if other == before:  # what this kind has no picture of
+                remove_pages(plan.output, theirs - pictures, text=False)
+
+
+def write_pages(plan: Plan, results: Results, folder: Path) -> tuple[str, set[str]]:
+    """Draw the pictures and write RESULTS.md into `folder`; its text, and the names of the pictures. Raises OSError."""
+    # A quick look isn't compared with the original report, which had other data or another recipe.
+    original = Original() if plan.quick or plan.added else read_original(Path(plan.task.name).name)
+    pictures: list[Path] = []
+    if plan.task.protocol == "original":
+        text = original_protocol_text(results, original)
+    else:
+        pictures = draw_task(results, folder)
+        text = results_text(results, original)
+    write_atomically(folder / "RESULTS.md", text.encode())
+    return text, {picture.name for picture in pictures}
+
+
+def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> None:
+    """Delete these pictures, RESULTS.md if `text`, and the folder if nothing else is in it."""
+    for name in (*pictures, *(["RESULTS.md"] if text else [])):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it holds more, or isn't there
+        folder.rmdir()
 
 
 def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], seconds: dict[str, float]) -> str:
@@ -63,6 +92,10 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         f"{execution.kind}, {plan.processes} at a time{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
+    folder, ours = plan.records_folder(execution.kind), {job.stem for job in jobs}
+    older = [path.stem for path in visible(folder, "*-seed*.json") if path.stem not in ours]
+    if plan.drops_older_records and older:
+        lines.append(f"Once a run has finished, --fresh deletes the older records: {', '.join(older)}")
     if going_on := [f"{job.stem} after epoch {epoch}" for job in waiting if (epoch := job.checkpoints.epoch())]:
         lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
@@ -73,8 +106,8 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
     return "\n".join(lines)
 
 
-def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
-    """What was trained now, a line for each run, what changed in the checkout, and how to undo it."""
+def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
+    """What was trained now, a line for each run, where the pages of `kind` are, and how to undo what changed."""
     lines = []
     for record in records:
         seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
@@ -85,7 +118,7 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
             best = f"{record.best_test_accuracy:.2%}"
             outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
         lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
-    lines.append(f"Pictures, RESULTS.md and records: {shown(plan.output)}")
+    lines.append(where_the_pages_are(plan, kind))
     paths = [str(path.relative_to(CHECKOUT)) for path in (plan.output, README) if path.is_relative_to(CHECKOUT)]
     changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme and paths else ""
     if changed:
@@ -104,6 +137,19 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     else:
         lines.append("Nothing else in the checkout was changed.")
     return "\n".join(lines)
+
+
+def where_the_pages_are(plan: Plan, kind: str) -> str:
+    """Where the pages of `kind` lie, and which kind is shown instead, if another is."""
+    records = plan.output / "records"
+    instead = why_not_shown(records, kind, plan.task.name, plan.declared)
+    if not instead:
+        return f"Pictures, RESULTS.md and records: {shown(plan.output)}"
+    where = f"{shown(plan.output)} and {README.name}" if plan.updates_readme else shown(plan.output)
+    return (
+        f"Pictures and RESULTS.md of {kind}: {shown(plan.output / kind)}; records: {shown(plan.records_folder(kind))}\n"
+        f"{where} still show {instead}. To show {kind}: the same command with --replot --kind {kind}"
+    )
 
 
 def minutes(seconds: float) -> str:

@@ -59,7 +59,7 @@ def redraw(plan: Plan) -> int:
     if not results.runs:
         return 2
     say(plan, conclusions(results))
-    streams.say(closing_lines(plan, []))
+    streams.say(closing_lines(plan, plan.redraws, []))
     return 0
 
 
@@ -93,7 +93,7 @@ def train_and_draw(plan: Plan) -> int:
             outcome.well = False
         say(plan, conclusions(outcome.results) if outcome.results else "")
         say(plan, f"Took {minutes(time.monotonic() - started)}.")
-        streams.say(closing_lines(plan, outcome.records))
+        streams.say(closing_lines(plan, execution.kind, outcome.records))
         return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
 
 
