@@ -150,6 +150,25 @@ def test_a_replaced_record_says_how_far_it_was_reproduced(tmp_path):
     assert publish(tmp_path, repeated(record)).endswith(", history and predictions reproduced exactly")
 
 
+@pytest.mark.parametrize(
+    "now, told",
+    [
+        ({"threads": 1}, "; the cause: threads from 2 to 1, so that sums are rounded in another order)"),
+        ({"threads": 1, "torch": "3.0"}, "; changed: threads from 2 to 1, PyTorch from 2.14.1 to 3.0)"),
+        ({"device_name": "Other"}, "; changed: processor from Test CPU 9000 to Other)"),
+        ({"source_hash": "abc"}, "test images differ)"),  # the older record doesn't name its code
+        ({}, "test images differ)"),
+    ],
+)
+@pytest.mark.parametrize("loss", [1e-4, 0.1])
+def test_what_was_not_reproduced_exactly_names_what_has_changed(now, told, loss):
+    record = make_record()
+    new = repeated(record, loss=loss)
+    assert reproduction(record, dataclasses.replace(new, environment=record.environment | now)).endswith(told)
+    exact = dataclasses.replace(record, environment=record.environment | now)
+    assert reproduction(record, exact) == "history and predictions reproduced exactly"
+
+
 def test_an_equal_record_is_not_written_again(tmp_path):
     record = make_record()
     publish(tmp_path, record)

@@ -109,7 +109,8 @@ def publish(folder: Path, record: RunRecord) -> str:
 def reproduction(old: RunRecord, new: RunRecord) -> str:
     """Whether a finished run reproduces the history and the test predictions of an older one, in words.
 
-    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE. Times are not compared.
+    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE. Times are not compared. Of
+    runs that differ it says what has changed between them.
     """
     if old.config_hash != new.config_hash:
         return "by another recipe"
@@ -121,7 +122,27 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
     if largest == changed == 0:
         return "history and predictions reproduced exactly"
     word = "closely reproduced" if largest <= CLOSE else "not reproduced"
-    return f"{word} (history differs by up to {largest:.2g}, the predictions of {changed} test images differ)"
+    differ = f"history differs by up to {largest:.2g}, the predictions of {changed} test images differ"
+    return f"{word} ({'; '.join(filter(None, [differ, _changes(old, new)]))})"
+
+
+def _changes(old: RunRecord, new: RunRecord) -> str:
+    """What has changed, of all that changes the rounding of a run or more, in words; "" if nothing has.
+
+    What only one of the records names is left out. Threads round only where they compute, on a CPU.
+    """
+    words = {"device_name": "processor", "torch": "PyTorch", "source_hash": "training code"}
+    if new.environment["device"] == "cpu":
+        words = {"threads": "threads", **words}
+    changed = {
+        words[name]: f"from {old.environment[name]} to {new.environment[name]}"
+        for name in words
+        if name in old.environment and old.environment[name] != new.environment.get(name, old.environment[name])
+    }
+    told = ", ".join(f"{name} {how}" for name, how in changed.items())
+    if list(changed) == ["threads"]:
+        return f"the cause: {told}, so that sums are rounded in another order"
+    return told and f"changed: {told}"
 
 
 def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:
