@@ -233,7 +233,7 @@ def look_name(task: Task, options: argparse.Namespace, models: Sequence[str]) ->
         if value is not None and any(getattr(config, field) != value for config in usual):
             parts.append(option.replace("_", "-") + ("" if value is True else f"={value}"))
     name = ",".join(parts)
-    if list(models) != [experiment.name for experiment in task.experiments]:
+    if options.add or list(models) != [experiment.name for experiment in task.experiments]:
         name += "--" + ",".join(map(file_name, models))
     if options.add:  # models of the same name from another file, or contrasted otherwise, are another selection
         name += f"-{sha256(repr((sorted(options.add), options.against)).encode())[:8]}"

@@ -44,9 +44,9 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
     if plan.updates_readme and not update_block(README, task.name, text, f"plots/{task.name}"):
         warn(f"warning: {README.name} has no markers for {task.name}, so its results stay as they are")
     remove_pages(plan.output / kind, pictures)
-    for other in kinds_in(records) if plan.redraws or kind != before else ():
+    for other in set(kinds_in(records)) - {kind} if plan.redraws or kind != before else ():
         of_other = read_results(plan.records_folder(other), task, plan.declared)
-        if other != kind and of_other.runs:
+        if of_other.runs:
             _, theirs = write_pages(plan, of_other, plan.output / other)
             if other == before:  # what this kind has no picture of
                 remove_pages(plan.output, theirs - pictures, text=False)
