@@ -44,7 +44,7 @@ def test_a_run_leaves_records_weights_text_and_pictures(place, capsys):
     assert (record.arrays["test_predictions"] == record.arrays["test_labels"]).sum() == record.test_correct > 100
 
     told = capsys.readouterr()
-    assert told.out.index("2 runs (A-seed0, B-seed0), 0 finished before") < told.out.index("Training will take about")
+    assert told.out.index("2 runs (A-seed0, B-seed0), 0 finished before") < told.out.index("It will take about")
     assert f"  {'A-seed0':<32} test {record.test_accuracy:.2%}, best-validation weights (epoch " in told.out
     assert "A seed 0 epoch 2/2 train " in told.err and " val " in told.err and "A-seed0 added (finished)" in told.err
     assert {path.name for path in place.folder.iterdir()} >= {"README.md", "plots", "runs"}

@@ -114,8 +114,10 @@ def place(tmp_path, monkeypatch) -> Place:
     # In this process, which a test can watch and break: starting another takes seconds.
     monkeypatch.setattr(steps, "why_not_apart", lambda jobs: "")
     monkeypatch.setattr(steps, "run_side_by_side", lambda jobs, _, on_epoch: processes.run_in_turn(jobs, on_epoch))
+    monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 0)
     for module in (steps, plan):
         monkeypatch.setattr(module, "physical_cores", lambda: 1)
-    monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
+    for cost in ("seconds_per_step", "seconds_per_image"):  # equal models are trained in the declared order
+        monkeypatch.setattr(schedule, cost, lambda *_: 0.01)
     monkeypatch.setattr(steps, "timing_pass", lambda experiments, *_: make_timing([e.name for e in experiments]))
     return place

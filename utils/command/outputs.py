@@ -7,6 +7,7 @@ from pathlib import Path
 
 from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
 from utils.command.plan import Plan
+from utils.command.schedule import Forecast
 from utils.figures.task import draw_task
 from utils.files import visible, write_atomically
 from utils.findings.results import Results, read_results
@@ -17,7 +18,7 @@ from utils.report.page import original_protocol_text, results_text
 from utils.report.readme import update_block
 from utils.streams import warn
 from utils.training.cell import CellJob
-from utils.words import plural
+from utils.words import duration, plural
 
 README = CHECKOUT / "README.md"
 
@@ -74,17 +75,12 @@ def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> No
         folder.rmdir()
 
 
-def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], seconds: dict[str, float]) -> str:
+def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], expected: Forecast) -> str:
     """What is about to happen, and roughly how long it takes.
 
-    `jobs` are all cells of the command, `waiting` those to be trained, the longest first; `seconds` is {stem: expected
-    seconds}.
+    `jobs` are all cells of the command, `waiting` those to be trained.
     """
-    execution = jobs[0].execution
-    # Each job goes to the process that is free first, as `run_side_by_side` will do it.
-    busy_until = [0.0] * plan.processes
-    for job in waiting:
-        busy_until[busy_until.index(min(busy_until))] += seconds[job.stem]
+    execution, config = jobs[0].execution, plan.experiments[0].config
     threads = f", {plural(execution.threads, 'thread')} each" if execution.device.type == "cpu" else ""
     lines = [
         f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} "
@@ -92,6 +88,11 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         f"{execution.kind}, {plan.processes} at a time{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
+    if plan.smoke:
+        lines.append(f"Smoke test: {plan.spec.name}, small embedded data, stand in for {plan.task.dataset}.")
+    if config.limit:
+        held_out = " and as large a part of the images held out for validation" * (config.protocol == "holdout")
+        lines.append(f"Limited to {config.limit} training images{held_out}; the test set is whole.")
     folder, ours = plan.records_folder(execution.kind), {job.stem for job in jobs}
     older = [path.stem for path in visible(folder, "*-seed*.json") if path.stem not in ours]
     if plan.drops_older_records and older:
@@ -99,10 +100,8 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
     if going_on := [f"{job.stem} after epoch {epoch}" for job in waiting if (epoch := job.checkpoints.epoch())]:
         lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
-        timing = (
-            ", the timing pass one or two minutes more" if plan.compared and plan.spec.name == plan.task.dataset else ""
-        )
-        lines.append(f"Training will take about {minutes(max(busy_until))}{timing}.")
+        timing = f", of which {duration(expected.timing)} to time the models" if expected.timing >= 1 else ""
+        lines.append(f"It will take about {duration(expected.in_all(plan.processes))}{timing}.")
     return "\n".join(lines)
 
 
@@ -117,7 +116,7 @@ def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
         if record.status == "finished" and plan.task.protocol == "holdout":  # else the test set chose the best epoch
             best = f"{record.best_test_accuracy:.2%}"
             outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
-        lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
+        lines.append(f"  {record.stem:<32} {outcome}  [{duration(seconds)}]")
     lines.append(where_the_pages_are(plan, kind))
     paths = [str(path.relative_to(CHECKOUT)) for path in (plan.output, README) if path.is_relative_to(CHECKOUT)]
     changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme and paths else ""
@@ -150,7 +149,3 @@ def where_the_pages_are(plan: Plan, kind: str) -> str:
         f"Pictures and RESULTS.md of {kind}: {shown(plan.output / kind)}; records: {shown(plan.records_folder(kind))}\n"
         f"{where} still show {instead}. To show {kind}: the same command with --replot --kind {kind}"
     )
-
-
-def minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

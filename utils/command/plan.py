@@ -145,7 +145,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         devices=tuple(devices),
         processes=processes,
         execution=execution,
-        chooses_precision=options.precision == "auto",
+        chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
         redraws=kind_to_draw(output / "records", task.name, declared, options.kind) if options.replot else "",
         chooses_kind=options.kind is not None,

@@ -10,12 +10,12 @@ from itertools import cycle, islice
 from utils import streams
 from utils.command.added import enlarged, remember
 from utils.command.locks import sole_writer
-from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
+from utils.command.outputs import closing_lines, draw, plan_in_words
 from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
-from utils.command.schedule import chosen_execution, estimate, make_jobs
+from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
 from utils.data.images import Splits, load_splits
 from utils.files import remove_leftovers
 from utils.findings.results import Results, read_results
@@ -27,6 +27,9 @@ from utils.streams import warn
 from utils.timing.models import timing_pass
 from utils.training.cell import CellJob
 from utils.training.device import Execution, physical_cores
+from utils.words import duration
+
+SECONDS_BETWEEN_DRAWINGS = 60
 
 
 @dataclass
@@ -34,12 +37,21 @@ class Outcome:
     """The outcome of a command.
 
     `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
-    the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed.
+    the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
+    whether there is something new that hasn't been drawn.
     """
 
     records: list[RunRecord] = field(default_factory=list)
     results: Results | None = None
     well: bool = True
+    stale: bool = False
+    drawn_at: float = field(default_factory=time.monotonic)
+
+    def draw_if_due(self, plan: Plan, kind: str) -> None:
+        """Draw if the last time is long ago, so that it costs no more than a part of a run."""
+        self.stale = True
+        if time.monotonic() - self.drawn_at >= SECONDS_BETWEEN_DRAWINGS:
+            self.draw(plan, kind)
 
     def draw(self, plan: Plan, kind: str) -> None:
         """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
@@ -49,6 +61,7 @@ class Outcome:
         except Exception as error:
             warn(f"not drawn: {type(error).__name__}: {error}")
             self.well = False
+        self.stale, self.drawn_at = False, time.monotonic()
 
 
 def redraw(plan: Plan) -> int:
@@ -87,20 +100,23 @@ def train_and_draw(plan: Plan) -> int:
         outcome = Outcome() if plan.time_only else train(plan, make_jobs(plan, execution, data.sha256), data)
         try:
             if time_models(plan, data, execution, outcome.records):
-                outcome.draw(plan, execution.kind)
+                outcome.stale = True
         except Exception as error:  # for example out of memory; the runs are already saved
             warn(f"no timing pass: {type(error).__name__}: {error}")
             outcome.well = False
+        finally:  # also after Ctrl-C
+            if outcome.stale:
+                outcome.draw(plan, execution.kind)
         say(plan, conclusions(outcome.results) if outcome.results else "")
-        say(plan, f"Took {minutes(time.monotonic() - started)}.")
+        say(plan, f"Took {duration(time.monotonic() - started)}.")
         streams.say(closing_lines(plan, execution.kind, outcome.records))
         return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
 
 
 def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
-    """Train the cells that have not finished. Publish each record at once; draw whenever a model is complete."""
-    done, waiting = prepare(plan, jobs, data)
-    with Progress(waiting, plan.quiet) as progress:
+    """Train the cells that have not finished. Publish each record at once; draw when a model is complete, if due."""
+    done, waiting, expected = prepare(plan, jobs, data)
+    with Progress(waiting, expected, plan.quiet) as progress:
         if why := why_not_apart(waiting):
             warn(f"{why}: runs train one after another in this process")
             trained = run_in_turn(waiting, progress.epoch_done)
@@ -112,8 +128,8 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
             return collect(plan, jobs, done, trained, progress)
 
 
-def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob]]:
-    """The records of the cells that finished before, and the cells to train, the longest first.
+def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob], Forecast]:
+    """The records of the cells that finished before, the cells to train, the longest first, and how long they take.
 
     Prints the plan. Raises what `check_models` and `check_everything` raise, with nothing changed, and OSError.
     """
@@ -134,11 +150,10 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
         remove_leftovers(written)
     if plan.added:
         remember(plan.output, plan.added)
-    seconds = estimate(waiting, data, execution)
-    # The longest first: started last, it would run alone at the end while the other cores wait.
-    waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
-    say(plan, plan_in_words(plan, jobs, waiting, seconds))
-    return done, waiting
+    expected = forecast(plan, waiting, data, execution)
+    waiting.sort(key=lambda job: list(expected.cells).index(job.stem))
+    say(plan, plan_in_words(plan, jobs, waiting, expected))
+    return done, waiting, expected
 
 
 def collect(
@@ -181,14 +196,15 @@ def collect(
             if drops and len(done) == len(jobs):
                 drops = not drop_older(record)
         if 0 in awaited.values():
-            outcome.draw(plan, kind)
+            outcome.draw_if_due(plan, kind)
         for record in trained:
+            progress.cell_done(record.stem)
             record = keep(record)
             outcome.records.append(record)
             if drops:
                 drops = not drop_older(record)
             if awaited[record.model] == 0:
-                outcome.draw(plan, kind)
+                outcome.draw_if_due(plan, kind)
     except BaseException:
         if published:
             outcome.draw(plan, kind)
