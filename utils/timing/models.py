@@ -10,15 +10,18 @@ from torch import nn
 from utils.data.images import Splits, batch_sizes
 from utils.experiment import Experiment
 from utils.records.timing import TimingRecord
-from utils.timing.clock import benchmark, seconds_per_call
+from utils.timing.clock import benchmark, expected_seconds, seconds_per_call
 from utils.training.device import Execution
 from utils.training.fit import make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.training.machine import describe_environment
 from utils.training.model import build_model
+from utils.training.predict import predict
 from utils.training.seeds import epoch_offsets
 
 ROUNDS = 5
+IMAGES_TRIED = 100  # for a rough time of an evaluation
+THREADS_GAIN = 0.7  # a step with twice the threads takes about 1 / 2**0.7 of the time
 THROUGHPUT_BATCH_SIZE = 512
 # Seconds that each part of the timing pass takes for all models together, without the warm-up.
 TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3, 9
@@ -115,6 +118,34 @@ def _inference(
         return forward
 
     return {name: action(model) for name, model in models.items()}
+
+
+def seconds_of_a_pass(
+    costs: Sequence[tuple[float, float]], batch_size: int, threads: int, cores: int, smoke: bool = False
+) -> float:
+    """About how long a timing pass takes of models with these `costs`, (seconds a step, seconds an image).
+
+    They were measured with `threads` threads, of the `cores` that the pass has.
+    """
+    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
+    faster = (threads / cores) ** THREADS_GAIN
+    steps = [faster * steps * step for step, _ in costs]
+    images = [faster * image for _, image in costs]
+    throughput = [THROUGHPUT_BATCH_SIZE * image for image in images]
+    return (
+        expected_seconds(steps, rounds, share * TRAIN_SECONDS)
+        + expected_seconds([batch_size * image for image in images], rounds, share * INFERENCE_SECONDS)
+        + expected_seconds(images, rounds, share * LATENCY_SECONDS, sample_seconds=0)
+        + expected_seconds(throughput, rounds, share * THROUGHPUT_SECONDS)
+    )
+
+
+def seconds_per_image(experiment: Experiment, data: Splits, execution: Execution) -> float:
+    """A rough duration of the evaluation of one image in seconds, from one batch after another to warm up."""
+    model = execution.place(build_model(experiment, data.image_shape, data.num_classes, seed=0))
+    images = data.test.take(np.arange(min(IMAGES_TRIED, len(data.test))))
+    durations = seconds_per_call(lambda: predict(model, images, execution), execution.synchronize, 2)
+    return float(durations[-1]) / len(images)
 
 
 def seconds_per_step(experiment: Experiment, data: Splits, execution: Execution, steps: int = 2) -> float:
