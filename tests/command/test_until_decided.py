@@ -63,8 +63,12 @@ def decide(place, *arguments, task=THREE):
     return place.run("--until-decided", *arguments, task=task)
 
 
+def page_of(place):
+    return (place.plots / "RESULTS.md").read_text()
+
+
 def verdicts_in(place):
-    return place.block().partition("Verdicts on test accuracy")[2].partition("\n\n![")[0]
+    return page_of(place).partition("Verdicts on test accuracy")[2].partition("\n\n![")[0]
 
 
 def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
@@ -94,7 +98,7 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
     assert json.loads((made.records / "looks.json").read_text()) == {"looks": [3, 6, 12]}
     block = verdicts_in(made)
     assert "decided at the look at 3 seeds" in block and "decided at the look at 6 seeds" in block
-    assert "Judged by looks at 3, 6 and 12 seeds" in made.block() and "Fewer than 6 seeds: A (3)" in made.block()
+    assert "Judged by looks at 3, 6 and 12 seeds" in page_of(made) and "Fewer than 6 seeds: A (3)" in page_of(made)
 
 
 def test_what_is_decided_at_the_first_look_takes_no_more(made, capsys):
@@ -155,17 +159,17 @@ def test_a_folder_with_a_fixed_number_of_seeds_is_refused(made, capsys):
 
 def test_two_fixed_seeds_are_no_verdict_so_that_looks_may_follow(made):
     assert made.run("--num-seeds", "2", task=THREE) == 0
-    assert "beforehand" not in made.block() and not (made.records / "looks.json").exists()
+    assert "beforehand" not in page_of(made) and not (made.records / "looks.json").exists()
     assert decide(made) == 0
     assert made.trained == [*AT_3[6:], *AT_6]
 
 
 def test_seeds_that_are_added_later_change_no_verdict(made, capsys):
     assert decide(made) == 0
-    decided, table = verdicts_in(made), made.block().partition("Judged")[0]
+    decided, table = verdicts_in(made), page_of(made).partition("Judged")[0]
     made.counts = {name: counts[:6] + counts[:3] * 2 for name, counts in made.counts.items()}
     assert made.run("--num-seeds", "12", task=THREE) == 0
-    assert verdicts_in(made) == decided and made.block().partition("Judged")[0] != table
+    assert verdicts_in(made) == decided and page_of(made).partition("Judged")[0] != table
     assert decide(made) == 0 and made.trained == []
     assert (made.records / "looks.json").exists()
 
@@ -174,7 +178,7 @@ def test_fresh_with_a_fixed_number_ends_the_looks(made):
     assert decide(made) == 0
     assert made.run("--num-seeds", "3", "--fresh", task=THREE) == 0
     assert not (made.records / "looks.json").exists()
-    assert "Verdicts take all seeds, whose number was fixed beforehand" in made.block() and "look" not in verdicts_in(
+    assert "Verdicts take all seeds, whose number was fixed beforehand" in page_of(made) and "look" not in verdicts_in(
         made
     )
 
