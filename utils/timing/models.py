@@ -23,6 +23,8 @@ ROUNDS = 5
 IMAGES_TRIED = 100  # for a rough time of an evaluation
 THREADS_GAIN = 0.7  # a step with twice the threads takes about 1 / 2**0.7 of the time
 THROUGHPUT_BATCH_SIZE = 512
+# Rounds, steps in a call, share of the seconds below, images in a large batch.
+WHOLE_PASS, SMOKE_PASS = (ROUNDS, UPDATE_RATIO_EVERY, 1.0, THROUGHPUT_BATCH_SIZE), (2, 1, 0.0, 32)
 # Seconds that each part of the timing pass takes for all models together, without the warm-up.
 TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3, 9
 
@@ -65,7 +67,7 @@ def timing_pass(
     update ratio and takes longer. With `smoke` there are two rounds with as few calls as possible. `hashes` maps each
     model to its config hash, `code` to the hash of its code.
     """
-    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
+    rounds, steps, share, many = SMOKE_PASS if smoke else WHOLE_PASS
     models = {
         e.name: execution.place(build_model(e, data.image_shape, data.num_classes, 0)).eval() for e in experiments
     }
@@ -77,7 +79,7 @@ def timing_pass(
     inference = benchmark(_inference(models, data, batch_size, execution), wait, rounds, share * INFERENCE_SECONDS)
     # Each call by itself: the 95th percentile of means would hide the slow ones.
     latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS, sample_seconds=0)
-    large = _inference(models, data, THROUGHPUT_BATCH_SIZE, execution)
+    large = _inference(models, data, many, execution)
     throughput = benchmark(large, wait, rounds, share * THROUGHPUT_SECONDS)
     measured = {}
     for experiment in experiments:
@@ -94,7 +96,7 @@ def timing_pass(
     return TimingRecord(
         environment=describe_environment(execution),
         batch_size=batch_size,
-        throughput_batch_size=THROUGHPUT_BATCH_SIZE,
+        throughput_batch_size=many,
         models=measured,
         config_hashes={experiment.name: hashes[experiment.name] for experiment in experiments},
         model_hashes={experiment.name: code[experiment.name] for experiment in experiments},
@@ -127,11 +129,11 @@ def seconds_of_a_pass(
 
     They were measured with `threads` threads, of the `cores` that the pass has.
     """
-    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
+    rounds, steps, share, many = SMOKE_PASS if smoke else WHOLE_PASS
     faster = (threads / cores) ** THREADS_GAIN
     steps = [faster * steps * step for step, _ in costs]
     images = [faster * image for _, image in costs]
-    throughput = [THROUGHPUT_BATCH_SIZE * image for image in images]
+    throughput = [many * image for image in images]
     return (
         expected_seconds(steps, rounds, share * TRAIN_SECONDS)
         + expected_seconds([batch_size * image for image in images], rounds, share * INFERENCE_SECONDS)
