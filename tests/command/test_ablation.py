@@ -14,12 +14,12 @@ from utils.records.record import read_record
 
 def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys):
     assert place.run(task=WITH_ABLATION) == 0 and place.trained == ["A-seed0", "B-seed0"]
-    before = place.block()
+    before = place.page()
     assert "Which regulariser" not in before
     assert place.run("--ablation", task=WITH_ABLATION) == 0
     assert place.trained == ["A-Decay-seed0", "A-Moved-seed0"]
     assert "Nothing else in the checkout" not in capsys.readouterr().out
-    block = place.block()
+    block = place.page()
     assert set(rows_of(block, "best-validation weights")) == {"A", "B"}
     rows = rows_of(block, "differs from A in")
     assert [row["differs from A in"] for row in rows.values()] == [
@@ -32,7 +32,7 @@ def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys)
     points = 100 * (records["A-Moved"].test_correct - records["A"].test_correct) / 360
     assert moved["minus A, points (same seeds)"] == f"{points:.2f}"
     assert records["A-Moved"].config["augmentation"] is True and "augmentation" not in records["A"].config
-    assert place.run("--replot", task=WITH_ABLATION) == 0 and place.block() == block
+    assert place.run("--replot", task=WITH_ABLATION) == 0 and place.page() == block
 
 
 def test_what_is_told_of_a_quick_look_is_what_was_run(place):
@@ -47,7 +47,7 @@ def test_a_variant_whose_models_are_not_there_yet_is_told(place, capsys):
     assert place.run("--models", "A-Decay", task=WITH_ABLATION) == 0
     assert "only models of the ablation have records that count" in capsys.readouterr().err
     assert place.run("--models", "B", task=WITH_ABLATION) == 0
-    rows = rows_of(place.block(), "differs from A in")
+    rows = rows_of(place.page(), "differs from A in")
     assert [row["minus A, points (same seeds)"] for row in rows.values()] == ["no common seed"] * 2
 
 
@@ -56,7 +56,7 @@ def test_one_variant_can_be_run_alone_and_no_timing_pass_is_due(place, capsys):
         "A-seed0",
         "A-Decay-seed0",
     ]
-    assert "A-Decay" in place.block() and not (place.records / "timing.json").exists()
+    assert "A-Decay" in place.page() and not (place.records / "timing.json").exists()
     assert place.run("--time-only", task=WITH_ABLATION) == 0
     assert "A-Decay" not in (place.records / "timing.json").read_text()
 

@@ -399,7 +399,7 @@ def test_hidden_files_of_other_programs_are_ignored_and_kept(place, monkeypatch)
     assert len(hidden) == 3
     (place.plots / "records/shown_kind.txt").unlink(missing_ok=True)
     assert place.run("--replot") == 0 and place.drawn == [{"A": [0], "B": [0]}]
-    assert "Left out" not in place.block()
+    assert "Left out" not in place.page()
     assert place.run("--fresh") == 0 and place.drawn[-1] == {"A": [0], "B": [0]}
     assert {name: content for name, content in digests(place.plots).items() if name in hidden} == hidden
 
@@ -426,10 +426,10 @@ def test_a_timing_pass_of_another_recipe_does_not_count(place, monkeypatch):
     monkeypatch.setattr(steps, "timing_pass", timing_pass)
     assert place.run() == 0 and passes == [HASHES]
     assert place.run() == 0 and len(passes) == 1
-    assert "training step, ms" in place.block()
+    assert "training step, ms" in place.page()
     rewrite(place.records / "timing.json", config_hashes=HASHES | {"B": "0" * 12})
     assert place.run("--replot") == 0
-    assert "training step, ms" not in place.block()
+    assert "training step, ms" not in place.page()
     assert place.run() == 0 and len(passes) == 2 and place.trained == []
 
 

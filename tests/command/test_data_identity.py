@@ -68,10 +68,10 @@ def test_records_of_other_data_are_named_and_never_pooled(place, own, change):
     assert len(first) == 64 and first != second
     assert place.drawn[-1] == {"A": [1]}
     named = f"A-seed0.json: trained on other data (SHA-256 {first[:12]}, in the latest run {second[:12]})"
-    assert named in place.block()
-    assert own.run("--replot") == 0 and place.drawn == [{"A": [1]}] and named in place.block()
+    assert named in place.page()
+    assert own.run("--replot") == 0 and place.drawn == [{"A": [1]}] and named in place.page()
     assert own.run("--num-seeds", "2") == 0 and place.trained == ["A-seed0"]  # again, on the new data
-    assert place.drawn[-1] == {"A": [0, 1]} and "other data" not in place.block()
+    assert place.drawn[-1] == {"A": [0, 1]} and "other data" not in place.page()
 
 
 def test_the_data_of_the_latest_run_are_shown(place, own):
@@ -81,7 +81,7 @@ def test_the_data_of_the_latest_run_are_shown(place, own):
     assert own.run("--seeds", "1") == 0
     own.put(own.arrays)
     assert own.run() == 0 and place.trained == []
-    assert place.drawn[-1] == {"A": [0]} and "A-seed1.json: trained on other data" in place.block()
+    assert place.drawn[-1] == {"A": [0]} and "A-seed1.json: trained on other data" in place.page()
 
 
 def test_a_mark_of_data_that_vanishes_is_written_again_with_the_next_record(place, own):
@@ -125,7 +125,7 @@ def test_data_that_change_while_a_run_goes_on_fail_the_cells_to_come(place, own)
     place.before_cell = change
     assert own.run("--num-seeds", "2") == 1
     assert place.drawn[-1] == {"A": [0]}
-    assert "own was changed while the run went on; start it again" in place.block()
+    assert "own was changed while the run went on; start it again" in place.page()
 
 
 def by_class(arrays):

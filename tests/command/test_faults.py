@@ -114,7 +114,7 @@ def test_an_interruption_keeps_and_draws_what_had_finished(place, monkeypatch, c
     place.old_records("A-seed2", "B-seed0")
     assert place.run("--models", "A", "--num-seeds", "2", "--fresh") == 130
     assert set(digests(place.records)) == {"A-seed0.json", "A-seed0.npz", "data_sha256.txt"}
-    assert place.drawn == [{"A": [0]}] and "| A | " in place.block()
+    assert place.drawn == [{"A": [0]}] and "| A | " in place.page()
     told = capsys.readouterr().err
     assert shlex.join(["python", "task of mine.py", "--num-seeds", "2"]) in told
     assert place.run("--models", "A", "--num-seeds", "2") == 0

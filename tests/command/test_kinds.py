@@ -22,7 +22,7 @@ def shown(place, monkeypatch):
     """`place` with three runs of cuda-bf16, of A with seeds 0 and 1 and of B with seed 0, which the pages show."""
     monkeypatch.setattr(outputs, "draw_task", draw_a_picture_of_each_model)
     place.old_records("A-seed0", "A-seed1", "B-seed0", kind="cuda-bf16")
-    assert place.run("--replot") == 0 and "2 seeds (0, 1)" in place.block()
+    assert place.run("--replot") == 0 and "2 seeds (0, 1)" in place.page()
     return place
 
 
@@ -50,7 +50,7 @@ def test_another_kind_with_as_many_runs_is_shown_from_now_on(shown, more, capsys
     assert shown.run() == 0
     before = pages(shown)
     assert shown.run("--seeds", "1", *more) == 0
-    assert "cpu-fp32" in shown.block() and "cpu-fp32" in (shown.plots / "RESULTS.md").read_text()
+    assert "cpu-fp32" in shown.page() and "cpu-fp32" in (shown.plots / "RESULTS.md").read_text()
     assert (shown.plots / "cuda-bf16/RESULTS.md").read_bytes() == before["RESULTS.md"]
     assert (shown.plots / "cuda-bf16/A_curves.png").read_bytes() == before["A_curves.png"]
     assert not (shown.plots / "cpu-fp32").exists() and "still show" not in capsys.readouterr().out.split("Took")[-1]
@@ -66,17 +66,17 @@ def test_more_runs_of_fewer_models_never_take_over(shown, capsys):
 
 
 def test_a_run_of_fewer_models_of_the_kind_shown_leaves_the_others_there(shown):
-    assert shown.run("--models", "A", "--seeds", "2") == 0 and "cuda-bf16" not in shown.block()[:60]
+    assert shown.run("--models", "A", "--seeds", "2") == 0 and "cuda-bf16" not in shown.page()[:60]
     mark_kind(shown.plots / "records", "cpu-fp32", chosen=False)
     assert shown.run() == 0
     assert shown.run("--models", "B", "--seeds", "7") == 0
-    assert (shown.plots / "A_curves.png").read_text() == "[0, 2]" and "3 seeds (0, 2, 7)" in shown.block()
+    assert (shown.plots / "A_curves.png").read_text() == "[0, 2]" and "3 seeds (0, 2, 7)" in shown.page()
 
 
 def test_a_chosen_kind_stays_whatever_runs_until_another_is_chosen(shown, capsys):
     assert shown.run("--models", "A") == 0
     assert shown.run("--replot", "--kind", "cpu-fp32") == 0
-    assert "1 seed (0)" in shown.block() and not (shown.plots / "cpu-fp32").exists()
+    assert "1 seed (0)" in shown.page() and not (shown.plots / "cpu-fp32").exists()
     assert "2 seeds" in (shown.plots / "cuda-bf16/RESULTS.md").read_text()
     assert not (shown.plots / "B_curves.png").exists()  # it was of the other kind, where it is now
     assert (shown.plots / "cuda-bf16/B_curves.png").exists()
@@ -84,9 +84,9 @@ def test_a_chosen_kind_stays_whatever_runs_until_another_is_chosen(shown, capsys
     before = pages(shown)
     assert shown.run("--precision", "bf16", "--num-seeds", "4") == 0 and pages(shown) == before
     assert "still show cpu-fp32, which was chosen by --replot --kind." in capsys.readouterr().out
-    assert shown.run("--models", "A", "--seeds", "1") == 0 and "2 seeds (0, 1)" in shown.block()
-    assert shown.run("--replot") == 0 and "2 seeds (0, 1)" in shown.block()
-    assert shown.run("--replot", "--kind", "cpu-bf16") == 0 and "4 seeds" in shown.block()
+    assert shown.run("--models", "A", "--seeds", "1") == 0 and "2 seeds (0, 1)" in shown.page()
+    assert shown.run("--replot") == 0 and "2 seeds (0, 1)" in shown.page()
+    assert shown.run("--replot", "--kind", "cpu-bf16") == 0 and "4 seeds" in shown.page()
     assert shown.run("--replot", "--kind", "mps-fp32") == 2
     assert "choose from cpu-bf16, cpu-fp32, cuda-bf16" in capsys.readouterr().err
 
@@ -95,13 +95,13 @@ def test_a_kind_whose_records_are_of_older_recipes_makes_room(shown):
     task = task_of(A=TASK.experiments[0].config, B=WITH_ABLATION.experiments[1].config)
     for model in "AB":
         (shown.plots / "records/cuda-bf16" / f"{model}-seed1.json").unlink(missing_ok=True)
-    assert shown.run("--models", "A", task=task) == 0 and "cpu-fp32" in shown.block()
+    assert shown.run("--models", "A", task=task) == 0 and "cpu-fp32" in shown.page()
 
 
 def test_without_a_mark_the_kind_with_the_most_runs_is_shown(shown):
     (shown.plots / "records/shown_kind.txt").unlink()
     shown.old_records("A-seed0", kind="aaa-fp32")
-    assert shown.run("--replot") == 0 and "2 seeds" in shown.block()
+    assert shown.run("--replot") == 0 and "2 seeds" in shown.page()
     assert json.loads((shown.plots / "A_curves.png").read_text()) == [0, 1]
 
 

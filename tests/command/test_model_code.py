@@ -47,10 +47,10 @@ def test_results_of_the_code_before_an_edit_are_named_and_never_pooled(place, ed
     assert place.run("--num-seeds", "2", task=before) == 0
     after = edited(NET.replace("nn.ReLU()", "nn.Tanh()"))
     assert place.run("--replot", task=after) == 0
-    assert place.drawn[-1] == {"B": [0, 1]} and "trained with other code of the model" in place.block()
+    assert place.drawn[-1] == {"B": [0, 1]} and "trained with other code of the model" in place.page()
     assert place.run("--models", "Net", "--seeds", "5", task=after) == 0
     assert place.trained == ["Net-seed5"] and place.drawn[-1] == {"Net": [5], "B": [0, 1]}
-    assert "training step, ms" not in place.block()  # of the timing pass of the code before
+    assert "training step, ms" not in place.page()  # of the timing pass of the code before
     assert place.run("--replot", task=edited(NET)) == 0
     assert place.drawn[-1] == {"Net": [0, 1], "B": [0, 1]}
 

@@ -23,8 +23,9 @@ def test_records_of_another_protocol_are_never_replaced(place, capsys):
 def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_set(place, capsys):
     assert place.run(task=WITH_ABLATION) == 0
     before, ours = digests(place.folder / "plots" / "tiny"), place.block()
-    with place.readme.open("a") as file:
-        file.write("<!-- original_protocol/tiny: begin -->\n<!-- original_protocol/tiny: end -->\n")
+    page = place.folder / "docs/original-report.md"
+    page.parent.mkdir()
+    page.write_text("<!-- original_protocol/tiny: begin -->\n<!-- original_protocol/tiny: end -->\n")
     assert place.run("--protocol", "original", task=WITH_ABLATION) == 0
     assert place.trained == ["A-seed0", "B-seed0"] and place.drawn == []
     assert digests(place.folder / "plots" / "tiny") == before and place.block() == ours
@@ -34,7 +35,7 @@ def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_se
     assert record.config["protocol"] == "original" and record.task == "original_protocol/tiny"
     assert record.history[-1]["val_accuracy"] == record.test_accuracy
     assert read_record(place.records / "A-seed0.json").config_hash != record.config_hash
-    block = block_of(place.readme.read_text(), "original_protocol/tiny")
+    block = block_of(page.read_text(), "original_protocol/tiny")
     assert "test set was the validation set" in block and "| A | – | " in block
     told = capsys.readouterr().out
     assert "No timing pass" in told and "best-validation weights" not in told.partition("No timing pass")[2]

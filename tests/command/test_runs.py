@@ -28,7 +28,7 @@ def test_a_run_leaves_records_weights_text_and_pictures(place, capsys):
     assert place.run() == 0
     assert place.trained == ["A-seed0", "B-seed0"]
     assert place.drawn[0] == {"A": [0]} and place.drawn[-1] == {"A": [0], "B": [0]}  # after each model
-    assert (place.plots / "RESULTS.md").read_text() and "| A | " in place.block() and "| B | " in place.block()
+    assert (place.plots / "RESULTS.md").read_text() and "| A | " in place.page() and "| B | " in place.page()
     assert place.readme.read_text().startswith("before\n") and place.readme.read_text().endswith("after\n")
     assert list(read_timing(place.records, HASHES).models) == ["A", "B"]
     record = read_record(place.records / "A-seed0.json")
@@ -127,7 +127,7 @@ def test_a_run_replaces_its_own_cell_and_keeps_the_others(place, capsys):
     told = capsys.readouterr()
     assert f"A-seed0 replaced: test accuracy {old.test_accuracy:.2%} -> {new.test_accuracy:.2%}" in told.err
     assert "No timing pass" in told.out  # nor is the old one dropped
-    assert place.drawn[-1] == {"A": [0, 1], "B": [0]} and "2 seeds (0, 1)" in place.block()
+    assert place.drawn[-1] == {"A": [0, 1], "B": [0]} and "2 seeds (0, 1)" in place.page()
 
 
 def test_fresh_drops_old_records_once_the_first_new_cell_has_finished(place, capsys):
@@ -181,7 +181,7 @@ def test_a_diverged_model_is_told_and_the_others_finish(place, capsys):
     assert record.test_accuracy is None
     assert read_record(place.records / "B-seed0.json").status == "finished"
     assert place.drawn[-1] == {"B": [0]}
-    assert "- A-seed0.json: diverged (not finite at step 2)" in place.block()
+    assert "- A-seed0.json: diverged (not finite at step 2)" in place.page()
     assert f"  {'A-seed0':<32} diverged: not finite at step 2" in capsys.readouterr().out
     place.run(task=task_of(A=RUNAWAY, B=RECIPE))
     assert place.trained == ["A-seed0"]  # it hasn't finished
@@ -205,7 +205,7 @@ def test_an_error_ends_its_own_cell_only(place, monkeypatch):
     monkeypatch.setattr(cells, "fit", fails_with_seed_1)
     assert place.run("--models", "A", "--seeds", "0", "1", "2") == 1
     assert place.drawn[-1] == {"A": [0, 2]}
-    assert "- A-seed1.json: failed (RuntimeError: out of memory)" in place.block()
+    assert "- A-seed1.json: failed (RuntimeError: out of memory)" in place.page()
 
 
 def test_a_diverged_run_leaves_the_finished_record_in_its_place(place, capsys):
@@ -224,7 +224,7 @@ def test_foreign_and_older_records_are_named_and_left_out(place):
     older.write_text(older.read_text().replace('"schema_version": 1', '"schema_version": 0'))
     assert place.run("--replot") == 0
     assert place.drawn == [{"A": [0], "B": [0]}]
-    left_out = place.block().partition("Left out of these results:")[2]
+    left_out = place.page().partition("Left out of these results:")[2]
     assert "A-seed3.json: not a record of this suite" in left_out
     assert "B-seed1.json: schema 0, this version reads 1" in left_out
 
@@ -233,7 +233,7 @@ def test_the_record_of_an_edited_model_is_named_and_left_out(place):
     place.old_records("A-seed0", "B-seed0")
     edited = dataclasses.replace(TASK.experiments[0], model=partial(FCN, hidden=(9,)))
     assert place.run("--replot", task=dataclasses.replace(TASK, experiments=[edited, TASK.experiments[1]])) == 0
-    assert place.drawn == [{"B": [0]}] and f"- A-seed0.json: from another recipe ({HASHES['A']}, now " in place.block()
+    assert place.drawn == [{"B": [0]}] and f"- A-seed0.json: from another recipe ({HASHES['A']}, now " in place.page()
 
 
 def test_the_records_are_read_once_for_each_drawing_and_not_again_for_what_is_said(place, monkeypatch, capsys):

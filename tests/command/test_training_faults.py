@@ -37,7 +37,7 @@ def assert_a_alone_failed(place, capsys, code: int, message: str, status="failed
     assert read_record(place.records / "B-seed0.json").status == "finished"
     table = capsys.readouterr().out
     assert f"  {'A-seed0':<32} {status}: " in table and message in table and f"  {'B-seed0':<32} test " in table
-    assert place.drawn[-1] == {"B": [0]} and "A-seed0.json: " in place.block()
+    assert place.drawn[-1] == {"B": [0]} and "A-seed0.json: " in place.page()
 
 
 @pytest.mark.parametrize(

@@ -77,14 +77,14 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
     told = capsys.readouterr().out
     order = [
         "9 runs (A-seed0",
-        "Training will take about",
+        "It will take about",
         "The look at 3 seeds: 1 of 2 contrasts decided.\n- B is better than A by ",
         "; decided at the look at 3 seeds; adjusted p = ",
         "- B and C are not distinguished",
         "open after the look at 3 seeds",
         "The next look is at 6 seeds of B, C.",
         "6 runs (B-seed3",
-        "Training will take about",
+        "It will take about",
         "Timing pass",
         "Judged by looks at 3, 6 and 12 seeds",
         "B is better than A",

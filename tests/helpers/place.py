@@ -69,7 +69,12 @@ class Place:
         self.drawn_into.clear()
         return cli.run(task, command)
 
+    def page(self) -> str:
+        """The text of RESULTS.md."""
+        return (self.plots / "RESULTS.md").read_text()
+
     def block(self) -> str:
+        """What the README shows of it in short."""
         return block_of(self.readme.read_text(), "tiny")
 
     def old_records(self, *stems: str, kind="cpu-fp32", task: Task = TASK) -> dict[str, bytes]:
@@ -91,7 +96,8 @@ class Place:
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Place:
     place = Place(tmp_path)
-    place.readme.write_text("before\n<!-- tiny: begin -->\n<!-- tiny: end -->\nafter\n")
+    blocks = [f"<!-- {name}: begin -->\n<!-- {name}: end -->" for name in ("tiny", "tiny_numbers")]
+    place.readme.write_text("\n".join(["before", *blocks, "after\n"]))
     run_cell = cells.run_cell
 
     def counted(job, on_epoch):
@@ -100,8 +106,9 @@ def place(tmp_path, monkeypatch) -> Place:
         return run_cell(job, on_epoch)
 
     def timing_pass(experiments, hashes, code, *_):
-        timing = make_timing([experiment.name for experiment in experiments])
-        return dataclasses.replace(timing, config_hashes=dict(hashes), model_hashes=dict(code))
+        names = [experiment.name for experiment in experiments]
+        of_each = {"config_hashes": {n: hashes[n] for n in names}, "model_hashes": {n: code[n] for n in names}}
+        return dataclasses.replace(make_timing(names), **of_each)
 
     def draw_task(results, folder):
         place.ablation_drawn = list(results.ablation)

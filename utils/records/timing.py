@@ -64,7 +64,7 @@ def read_timing(
         whole = timing.schema_version == SCHEMA_VERSION and all(
             timing.models[model].keys() >= MEASURES
             and timing.config_hashes.get(model, config_hash) == config_hash
-            and timing.model_hashes.get(model, "") in ("", code.get(model, ""))
+            and (not (theirs := timing.model_hashes.get(model)) or theirs == code.get(model, theirs))
             for model, config_hash in hashes.items()
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
