@@ -19,6 +19,7 @@ from utils.records.folder import mark_data, publish
 from utils.records.timing import write_timing
 from utils.report.readme import block_of
 from utils.training import cell as cells
+from utils.training.sources import model_hash
 
 RECIPE = TrainConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.05)
 RUNAWAY = dataclasses.replace(RECIPE, learning_rate=1e30)
@@ -48,6 +49,13 @@ HASHES = hashes_of(TASK.experiments, DIGITS)
 def digests(folder: Path) -> dict[str, bytes]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def timing_pass(experiments, hashes, code, *_):
+    """What the timing pass would record."""
+    names = [experiment.name for experiment in experiments]
+    of_each = {"config_hashes": {n: hashes[n] for n in names}, "model_hashes": {n: code[n] for n in names}}
+    return dataclasses.replace(make_timing(names), **of_each)
 
 
 class Place:
@@ -89,7 +97,8 @@ class Place:
             record = dataclasses.replace(record, data_sha256=DIGITS_SHA256)
             publish(self.plots / "records" / kind, record)
         mark_data(self.plots / "records" / kind, DIGITS_SHA256)
-        write_timing(self.plots / "records" / kind, make_timing(list(hashes)))
+        code = {experiment.name: model_hash(experiment) for experiment in task.experiments}
+        write_timing(self.plots / "records" / kind, timing_pass(task.experiments, hashes, code))
         return digests(self.plots)
 
 
@@ -104,11 +113,6 @@ def place(tmp_path, monkeypatch) -> Place:
         place.before_cell(job)
         place.trained.append(job.stem)
         return run_cell(job, on_epoch)
-
-    def timing_pass(experiments, hashes, code, *_):
-        names = [experiment.name for experiment in experiments]
-        of_each = {"config_hashes": {n: hashes[n] for n in names}, "model_hashes": {n: code[n] for n in names}}
-        return dataclasses.replace(make_timing(names), **of_each)
 
     def draw_task(results, folder):
         place.ablation_drawn = list(results.ablation)
