@@ -137,7 +137,7 @@ def test_stopped_before_any_cell_and_started_again_the_plan_is_the_same(made, ce
     assert decide(made) == 130
     made.before_cell = lambda job: None
     if runs == "lost":
-        shutil.rmtree(made.runs)  # then the published records are enough
+        shutil.rmtree(made.runs, ignore_errors=True)  # then the published records are enough
     assert decide(made) == 0
     assert started + made.trained == [*AT_3, *AT_6]
     assert [word for word in ("decided at the look at 3", "decided at the look at 6") if word in verdicts_in(made)]

@@ -12,7 +12,7 @@ from scipy import stats
 from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
 from utils.findings.sentences import depth_sentence, secondary_sentence, stability_sentence, time_sentence
-from utils.findings.verdicts import stability_verdicts
+from utils.findings.verdicts import accuracy_verdicts, stability_verdicts
 from utils.stats.intervals import Interval
 from utils.stats.power import seeds_needed
 
@@ -69,8 +69,9 @@ def test_times_that_are_equal_in_all_rounds_have_no_interval():
 
 def test_mcnemar_is_told_for_a_single_seed_only():
     runs = {m: [make_record(m, s, accuracy=a, test_total=500) for s in range(2)] for m, a in (("A", 0.9), ("B", 0.95))}
-    assert "McNemar" not in secondary_sentence(runs, AB[0])
-    assert "McNemar" in secondary_sentence({m: records[:1] for m, records in runs.items()}, AB[0])
+    assert "McNemar" not in secondary_sentence(runs, *accuracy_verdicts(runs, AB, 0.0))
+    one = {m: records[:1] for m, records in runs.items()}
+    assert "McNemar" in secondary_sentence(one, *accuracy_verdicts(one, AB, 0.0))
 
 
 def test_over_test_images_is_b_minus_a_over_the_seeds_of_both():
@@ -85,9 +86,18 @@ def test_over_test_images_is_b_minus_a_over_the_seeds_of_both():
     }
     change = 100 * (right["B"] - right["A"])
     low, high = stats.t.interval(0.95, 499, change.mean(), stats.sem(change))
-    assert secondary_sentence(runs, AB[0]) == (
+    assert secondary_sentence(runs, *accuracy_verdicts(runs, AB, 0.0)) == (
         f"B minus A over test images: {change.mean():.2f} points ({low:.2f} to {high:.2f})"
     )
+
+
+def test_over_test_images_is_told_for_the_seeds_of_the_look():
+    runs = {m: [make_record(m, s, accuracy=a, test_total=500) for s in range(5)] for m, a in (("A", 0.8), ("B", 0.95))}
+    first = {model: records[:3] for model, records in runs.items()}
+    told, of_all = (
+        secondary_sentence(runs, *accuracy_verdicts(runs, AB, 0.0, by_looks=by_looks)) for by_looks in (True, False)
+    )
+    assert told == secondary_sentence(first, *accuracy_verdicts(first, AB, 0.0)) != of_all
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
 from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
 from utils.records.record import RunRecord, Runs, paired
@@ -126,15 +125,15 @@ def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
     )
 
 
-def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
-    """Whether the difference would hold on new test images, for the seeds that both models have.
+def secondary_sentence(runs: Runs, verdict: Verdict) -> str:
+    """Whether the difference would hold on new test images, for the seeds of the verdict.
 
     With one common seed, it adds McNemar's test of these two trained networks.
     """
-    pairs = paired(runs[contrast.a], runs[contrast.b])
+    pairs = [(a, b) for a, b in paired(runs[verdict.a], runs[verdict.b]) if a.seed in verdict.seeds]
     correct_a, correct_b = (np.array([_correct(record) for record in records]) for records in zip(*pairs, strict=True))
     interval = over_images(correct_a, correct_b)
-    text = f"{contrast.b} minus {contrast.a} over test images: {points_with_bounds(interval)}"
+    text = f"{verdict.b} minus {verdict.a} over test images: {points_with_bounds(interval)}"
     if len(pairs) > 1:
         return text
     p = mcnemar(correct_a[0], correct_b[0])

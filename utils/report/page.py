@@ -181,7 +181,7 @@ def _way_of_judging(results: Results) -> str:
     *sizes, last = map(str, LOOKS)
     return (
         f" Judged by looks at {', '.join(sizes)} and {last} seeds, which share the 5% error rate: only models whose "
-        "contrasts on test accuracy are still open get more seeds, and what a look has decided stays."
+        "contrasts on test accuracy are still open need more seeds, and what a look has decided stays."
     )
 
 
@@ -272,7 +272,7 @@ def _contrasts(results: Results) -> str:
         parts[
             "Secondary: would these trained models differ on new test images too? (95% intervals over test images; "
             "nothing is said of other seeds)"
-        ] = [secondary_sentence(runs, contrast) for contrast in compared]
+        ] = [secondary_sentence(runs, verdict) for verdict in results.accuracy_verdicts]
         parts["What the contrasted experiments differ in, besides the class of the model"] = [
             _recipes_in_words(task, contrast) for contrast in compared
         ]
