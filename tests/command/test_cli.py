@@ -58,7 +58,8 @@ def test_a_tiny_run_is_a_quick_look_and_leaves_plots_and_readme_alone(checkout, 
     assert {record.model for record in records} == {"A", "B"} and {r.test_total for r in records} == {360}
     for name in ("A_curves", "B_confusion_matrix", "A_mistakes", "comparison", "accuracy_vs_cost"):
         assert (quick / f"{name}.png").stat().st_size > 5000
-    assert "A-seed0" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "A-seed0" in told and "Smoke test: digits, small embedded data, stand in for mnist." in told
     assert run(TASK, command) == 0
     assert "2 finished before" in capsys.readouterr().out
 

@@ -108,7 +108,12 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     recipe.add_argument("--label-smoothing", type=finite(0, below=1), metavar="X")
     recipe.add_argument("--clip", type=finite(0, exclusive=True), metavar="NORM", help="of all gradients together")
     recipe.add_argument("--patience", type=at_least(1), metavar="N", help="stop after N epochs without a better one")
-    recipe.add_argument("--limit", type=at_least(1), metavar="N", help="train on N examples, every class in proportion")
+    recipe.add_argument(
+        "--limit",
+        type=at_least(1),
+        metavar="N",
+        help="train on N examples, every class in proportion, and validate on as large a part",
+    )
     recipe.add_argument("--smoke", action="store_true", help="the whole pipeline on small embedded data: a quick look")
 
     what = parser.add_argument_group("what to run")
@@ -151,7 +156,7 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     )
     what.add_argument("--time-only", action="store_true", help="only measure times; train nothing")
     what.add_argument("--replot", action="store_true", help="only draw pictures and text again, from the records")
-    what.add_argument("--kind", metavar="KIND", help="with --replot: the records to show, such as cpu-bf16")
+    what.add_argument("--kind", metavar="KIND", help="with --replot: show these records from now on, such as cpu-bf16")
     what.add_argument(
         "--fresh", action="store_true", help="delete the older records of this kind when the first run has finished"
     )
