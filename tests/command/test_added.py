@@ -61,7 +61,7 @@ def test_added_models_are_compared_in_a_folder_of_their_own(place, nets, capsys)
     assert digests(place.plots) == plots and place.readme.read_bytes() == readme
     text = (added / "RESULTS.md").read_text()
     assert "B and Net" in text and "B and wide" in text and "2 planned contrasts" in text
-    assert "A and B" not in text and "original report" not in text
+    assert "A and B:" not in text and "original report" not in text
 
 
 def test_they_add_up_and_share_one_family(place, nets):
