@@ -95,6 +95,7 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
         assert part in told, part
         told = told.partition(part)[2]
     assert "Timing pass" not in told and "look at 3 seeds:" not in told
+    assert made.drawn[0] == {name: [0, 1, 2] for name in "ABC"}  # at the look, and not only in the end
     assert json.loads((made.records / "looks.json").read_text()) == {"looks": [3, 6, 12]}
     block = verdicts_in(made)
     assert "decided at the look at 3 seeds" in block and "decided at the look at 6 seeds" in block
