@@ -101,6 +101,13 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
     assert "Judged by looks at 3, 6 and 12 seeds" in page_of(made) and "Fewer than 6 seeds: A (3)" in page_of(made)
 
 
+def test_results_are_drawn_at_each_look_however_short_the_run(made, monkeypatch):
+    """An interruption may come before the next run ends."""
+    monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 60)
+    assert decide(made) == 0
+    assert made.drawn == [{name: [0, 1, 2] for name in "ABC"}, {"A": [0, 1, 2], "B": [*range(6)], "C": [*range(6)]}]
+
+
 def test_what_is_decided_at_the_first_look_takes_no_more(made, capsys):
     made.counts["C"] = [count + 25 for count in COUNTS["B"]]
     made.counts["C"][0] += 2

@@ -138,6 +138,8 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
         experiments = going_on(plan, results, look)
         if not (experiments and following):
             return
+        if outcome.stale:
+            outcome.draw(plan, execution.kind)
         say(plan, look_in_words(results, look, following, experiments))
         step = replace(
             plan,
