@@ -9,7 +9,7 @@ import pytest
 from utils import checkout
 from utils.checkout import git, git_distrusts_owner
 from utils.command import outputs
-from utils.experiment import TrainConfig
+from utils.experiment import Declared, TrainConfig
 
 DUBIOUS = "fatal: detected dubious ownership in repository at '/somewhere'\nTo add an exception ... call:\n"
 
@@ -33,8 +33,10 @@ def answer(monkeypatch):
 def closing(task="task_1_1") -> str:
     """The last line of a command that rewrote the README."""
     recipe = SimpleNamespace(name=task, protocol="holdout", config=TrainConfig(1, 1, "sgd", 0.1))
-    plan = SimpleNamespace(task=recipe, output=checkout.CHECKOUT / "plots" / task, updates_readme=True)
-    return outputs.closing_lines(plan, []).splitlines()[-1]
+    plan = SimpleNamespace(
+        task=recipe, output=checkout.CHECKOUT / "plots" / task, updates_readme=True, declared=Declared({})
+    )
+    return outputs.closing_lines(plan, "cpu-bf16", []).splitlines()[-1]
 
 
 def test_gits_answer_is_stripped_and_a_failure_is_nothing(answer):

@@ -7,6 +7,7 @@ from statistics import median_low
 import numpy as np
 
 from utils.stats.intervals import Interval
+from utils.stats.looks import LOOKS
 from utils.stats.power import MOST_SEEDS
 
 
@@ -138,11 +139,14 @@ def share_of_time(ratio: Interval, other: str) -> str:
     return f"{ratio_in_words(ratio)} {'of' if ratio.estimate < 0.995 else 'times'} {other}'s time"
 
 
-def seeds_needed_in_words(n: int | None) -> str:
-    """How many seeds would decide a question; None means that `utils.stats.power` found no such number."""
-    if n is None:
-        return f"more than {MOST_SEEDS} seeds would probably be needed to decide it"
-    return f"about {n} seeds would probably decide it"
+def seeds_needed_in_words(n: int | None, by_looks: bool) -> str:
+    """How many seeds a question needs: "about 7", or "more than 50" if `utils.stats.power` found no number.
+
+    If verdicts are made by looks, it is the look at which there are so many.
+    """
+    if by_looks:
+        n = next((look for look in LOOKS if n is not None and look >= n), None)
+    return f"more than {LOOKS[-1] if by_looks else MOST_SEEDS}" if n is None else f"about {n}"
 
 
 def p_in_words(p: float | None) -> str:

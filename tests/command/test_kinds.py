@@ -86,7 +86,12 @@ def test_a_chosen_kind_stays_whatever_runs_until_another_is_chosen(shown, capsys
     assert "still show cpu-fp32, which was chosen by --replot --kind." in capsys.readouterr().out
     assert shown.run("--models", "A", "--seeds", "1") == 0 and "2 seeds (0, 1)" in shown.page()
     assert shown.run("--replot") == 0 and "2 seeds (0, 1)" in shown.page()
-    assert shown.run("--replot", "--kind", "cpu-bf16") == 0 and "4 seeds" in shown.page()
+    assert shown.run("--precision", "bf16", "--seeds", "4") == 0 and "2 seeds (0, 1)" in shown.page()
+    assert (
+        shown.run("--models", "B") == 0
+    )  # no model is lacking, and cpu-bf16 has more runs: it is the choice that holds
+    assert shown.run("--precision", "bf16", "--seeds", "5") == 0 and "cpu-fp32" in shown.page()
+    assert shown.run("--replot", "--kind", "cpu-bf16") == 0 and "6 seeds" in shown.page()
     assert shown.run("--replot", "--kind", "mps-fp32") == 2
     assert "choose from cpu-bf16, cpu-fp32, cuda-bf16" in capsys.readouterr().err
 

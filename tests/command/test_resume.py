@@ -26,13 +26,13 @@ def test_two_generations_while_it_trains_and_one_when_it_is_done(place, monkeypa
 
     def keeping_watch(*arguments):
         result = fit_of_cells(*arguments)
-        seen.append(sorted(path.name for path in place.runs.rglob("epoch*")))
+        seen.append(sorted(path.name for path in (place.runs / "tiny").rglob("epoch*")))
         return result
 
     monkeypatch.setattr(cells, "fit", keeping_watch)
     assert place.run("--models", "A", "--epochs", "3") == 0
     assert seen == [["epoch2.json", "epoch2.safetensors", "epoch3.json", "epoch3.safetensors"]]
-    assert sorted(path.name for path in place.runs.rglob("epoch*")) == ["epoch3.json", "epoch3.safetensors"]
+    assert sorted(path.name for path in (place.runs / "tiny").rglob("epoch*")) == ["epoch3.json", "epoch3.safetensors"]
 
 
 def test_a_checkpoint_made_otherwise_is_refused_with_the_way_out(place, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from utils.experiment import Contrast
 from utils.findings.sentences import accuracy_sentence
 from utils.findings.verdicts import accuracy_verdicts, open_after, stability_verdicts
 from utils.stats.looks import LOOKS
+from utils.words import seeds_needed_in_words
 
 FAMILY = FAMILIES["task 1.2"]  # A and B, B and C, C and D
 LATER = [5, 15, 3, 12, 13, 6]  # undecided at 3 seeds; at 6, p lies between 5%/3/3 and 5%/3/2
@@ -125,6 +126,15 @@ def test_more_seeds_are_for_what_the_look_left_open():
     later = accuracy_verdicts(runs, FAMILY, 0.0, by_looks=True)
     assert [(v.a, v.b) for v in open_after(later, 3)] == [(v.a, v.b) for v in open_after(later, 6)] == [("B", "C")]
     assert open_after(later, 12) == []
+
+
+def test_how_many_seeds_would_decide_is_told_as_a_look():
+    """Looks are made at 3, 6 and 12 seeds and at no other number."""
+    told = {n: seeds_needed_in_words(n, by_looks=True) for n in (4, 6, 7, 12, 13, None)}
+    assert told == {4: "about 6", 6: "about 6", 7: "about 12", 12: "about 12", 13: "more than 12", None: "more than 12"}
+    (verdict,) = looked_at(runs_of(A=WORSE[:3], B=better_by(WORSE, [10, 40, 22])), AB).values()
+    assert verdict.seeds_needed not in (6, 12)
+    assert f"; {seeds_needed_in_words(verdict.seeds_needed, True)} seeds would" in accuracy_sentence(verdict)
 
 
 def test_steadiness_is_judged_by_the_same_looks():

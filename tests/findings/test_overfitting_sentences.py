@@ -64,7 +64,7 @@ SENTENCES = [
     (
         found("not decided", low=-0.035, estimate=0.015, high=0.14),
         "M: not decided: at the end validation loss lies between 3.5% below and 14.0% above its lowest earlier "
-        "stretch; more than 50 seeds would probably be needed to decide it",
+        "stretch; more than 50 seeds would probably decide it",
     ),
     (
         found("too few epochs", rise=Interval(math.nan, math.nan, math.nan, 3), lengths=(9, 9)),

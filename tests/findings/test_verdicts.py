@@ -47,7 +47,7 @@ def test_not_distinguished_says_how_many_seeds_would_decide():
         told[len(contrasts)] = n
     assert 3 < told[1] < told[3]
     more = only(runs_of(A=counts["A"], B=[9811, 9790, 9802]))[1]
-    assert more.endswith("; more than 50 seeds would probably be needed to decide it")
+    assert more.endswith("; more than 50 seeds would probably decide it")
 
 
 def test_too_few_seeds_and_undefined():

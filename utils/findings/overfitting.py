@@ -62,7 +62,8 @@ def overfitting_sentence(model: str, found: Overfitting) -> str:
     """The whole sentence: the model, the verdict, and how many seeds it comes from or would probably take."""
     text = overfitting_in_short(found)
     if found.word == "not decided":
-        text += f"; {seeds_needed_in_words(found.seeds_needed)}"
+        needed = seeds_needed_in_words(found.seeds_needed, by_looks=found.tail == LOOK_TAIL)
+        text += f"; {needed} seeds would probably decide it"
     elif found.word in DECIDED and found.tail == TAIL:
         text += f"; {plural(found.seeds, 'seed')}"
     return f"{model} {text}" if found.word == "overfits" else f"{model}: {text}"

@@ -108,7 +108,10 @@ def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
 
 def _needed(verdict: Verdict) -> str:
     """For "not distinguished": how many seeds would probably decide it; else ""."""
-    return f"; {seeds_needed_in_words(verdict.seeds_needed)}" if verdict.word == "not distinguished" else ""
+    if verdict.word != "not distinguished":
+        return ""
+    needed = seeds_needed_in_words(verdict.seeds_needed, by_looks=verdict.look is not None)
+    return f"; {needed} seeds would probably decide it"
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:

@@ -18,8 +18,7 @@ from utils.report.claims import outcomes
 from utils.report.original import Original
 from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
 from utils.stats.overfitting import FEWEST_EPOCHS, Overfitting
-from utils.stats.power import MOST_SEEDS
-from utils.words import in_a_row, plural, runs_in_words
+from utils.words import in_a_row, plural, runs_in_words, seeds_needed_in_words
 
 # The sections of the page.
 ACCURACY, VERDICTS, OVERFITTING, COSTS = "Test accuracy", "Verdicts", "Overfitting", "Costs"
@@ -34,8 +33,8 @@ BEST = {
     "than {next}, the next best{small}",
     "none better": "no model is better than {top}, which classifies {level} of the test images correctly{seeds}: it is "
     "{relations}",
-    "not decided": "{tops} the highest accuracy, {level} of the test images, but which model is best is not decided: "
-    "{top} is {relations}",
+    "not decided": "{tops} the highest accuracy, {level} of the test images{seeds}, but which model is best is not "
+    "decided: {top} is {relations}",
     "too few seeds": "it takes {fewest} seeds to say which model is best; so far {tops} the highest accuracy, {level} "
     "of the test images{before}",
     "not compared": "{tops} the highest accuracy, {level} of the test images{seeds}; no planned comparison says "
@@ -144,7 +143,7 @@ def _best(results: Results, ranking: Ranking) -> str:
         top=top,
         tops=f"{_names(tops)} {'has' if len(tops) == 1 else 'have'}",
         level=_percent(level[top]),
-        seeds=_over_seeds(results),
+        seeds=_over_seeds(len(results.runs[top])),
         lead=after and _points(ranking.lead(after)),
         next=after,
         small=", a difference that this task counts as small" if direct and direct.within else "",
@@ -159,17 +158,24 @@ def _relations(results: Results, ranking: Ranking) -> str:
     parts = []
     for word, text in RELATION.items():
         if others := [other for other, found in ranking.relations.items() if found == word]:
-            leads = [f"{other} by {_points(ranking.lead(other))}" for other in others]
+            leads = [_lead_over(other, between(results.accuracy_verdicts, ranking.top, other)) for other in others]
             margin = _points(results.task.equivalence_margin)
             parts.append(text.format(names=_names(others), leads=_names(leads), margin=margin))
     return ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _over_seeds(results: Results) -> str:
-    counts = {len(records) for records in results.runs.values()}
-    if len(counts) > 1:
-        return " on average over seeds"
-    return " with 1 seed" if counts == {1} else f" on average over {counts.pop()} seeds"
+def _lead_over(other: str, verdict: Verdict | None) -> str:
+    """By how much the best model is better, if there is a verdict of its own: a chain of verdicts has no number."""
+    return f"{other} by {_points(verdict.lead.estimate)}{_of_look(verdict)}" if verdict else other
+
+
+def _over_seeds(seeds: int) -> str:
+    return " with 1 seed" if seeds == 1 else f" on average over {seeds} seeds"
+
+
+def _of_look(verdict: Verdict) -> str:
+    """The seeds of the verdict's look, since there may be more by now, and tables take all of them."""
+    return f" over {plural(len(verdict.seeds), 'seed')}" if verdict.look else ""
 
 
 def _costs(results: Results, ranking: Ranking) -> str:
@@ -211,7 +217,7 @@ def _change(results: Results) -> str:
         what=f"regularisation by {fields}" if regularised else f"the change of {fields} from {a} to {b}",
         changed="raised" if change > 0 else "lowered",
         moved="rose" if change > 0 else "fell",
-        size=_points(abs(change)),
+        size=f"{_points(abs(change))}{_of_look(verdict)}",
         fewest=FEWEST_SEEDS,
     )
 
@@ -267,16 +273,20 @@ def _open(results: Results) -> str:
     """What is not decided, and how many seeds would probably decide it."""
     verdicts, task = results.accuracy_verdicts, results.task
     judged = {model: results.overfitting[model] for model in results.runs}
+
+    def needed(verdict: Verdict | Overfitting) -> str:
+        return seeds_needed_in_words(verdict.seeds_needed, results.by_looks)
+
     open_pairs = [
-        OPEN[verdict.word].format(**_of(verdict), needed=f"{_needed(verdict.seeds_needed)} seeds")
+        OPEN[verdict.word].format(**_of(verdict), needed=f"{needed(verdict)} seeds")
         for verdict in verdicts
         if verdict.word == "not distinguished"
     ]
     items = list(_first(open_pairs))
     if models := {model: verdict for model, verdict in judged.items() if verdict.word == "not decided"}:
-        needed = _names([_needed(verdict.seeds_needed) for verdict in models.values()])
+        numbers = _names([needed(verdict) for verdict in models.values()])
         overfit = "overfits" if len(models) == 1 else "overfit"
-        items.append(OPEN["not decided"].format(names=_names(list(models)), overfit=overfit, needed=f"{needed} seeds"))
+        items.append(OPEN["not decided"].format(names=_names(list(models)), overfit=overfit, needed=f"{numbers} seeds"))
     words = {verdict.word for verdict in (*verdicts, *judged.values())}
     option = "--until-decided" if results.by_looks else f"--num-seeds {FEWEST_SEEDS}"
     if "too few seeds" in words:
@@ -306,13 +316,9 @@ def _of(verdict: Verdict) -> dict[str, str]:
         "b": verdict.b,
         "higher": verdict.higher,
         "lower": verdict.lower,
-        "lead": _points(verdict.lead.estimate),
+        "lead": f"{_points(verdict.lead.estimate)}{_of_look(verdict)}",
         "margin": _points(verdict.margin),
     }
-
-
-def _needed(seeds: int | None) -> str:
-    return f"more than {MOST_SEEDS}" if seeds is None else f"about {seeds}"
 
 
 def _names(items: Sequence[str]) -> str:

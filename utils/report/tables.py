@@ -80,7 +80,7 @@ def training_table(results: Results) -> str:
     if max(map(len, runs.values())) > 1:
         notes = (
             "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean. "
-            f"{notes} Brackets behind its growth: interval over seeds."
+            f"{notes} Its growth is that over the seeds of the verdict on overfitting, with its interval in brackets."
         )
     return f"{text}\n\n{notes}"
 
