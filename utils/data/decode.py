@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from utils.data.specs import DataError
 from utils.files import sha256
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")  # MPO: a JPEG with more pictures, as phones make it
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FITS = ("crop", "pad")
 
 
@@ -63,9 +63,8 @@ def decode(file: BinaryIO, digest: str, target: Target) -> tuple[np.ndarray, Ima
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise DataError(f"{image.width} x {image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}")
+            # MPO is a JPEG with further pictures behind it, as phones write it.
             several = image.format != "MPO" and getattr(image, "is_animated", False)
-            if image.format == "PNG":
-                _check_png(file)
             colour = in_colour(image)
     except DataError:
         raise
@@ -76,15 +75,6 @@ def decode(file: BinaryIO, digest: str, target: Target) -> tuple[np.ndarray, Ima
     content = hashlib.blake2b(np.asarray(colour), key=repr(colour.size).encode(), digest_size=16).hexdigest()
     pixels = np.asarray(fitted(colour.convert("L") if target.channels == 1 else colour, target))
     return pixels, ImageFacts(digest, content, sha256(pixels.tobytes()), *colour.size, several)
-
-
-def _check_png(file: BinaryIO) -> None:
-    """Check the checksums of a PNG's parts, which decoding doesn't. Raises SyntaxError or OSError."""
-    position = file.tell()
-    file.seek(0)
-    with Image.open(file, formats=("PNG",)) as image:
-        image.verify()
-    file.seek(position)
 
 
 def in_colour(image: Image.Image) -> Image.Image:

@@ -50,8 +50,10 @@ def read_layout(root: Path) -> Layout:
     if not root.is_dir():
         raise DataError(f"{root} is {'not a folder' if root.exists() else 'not there'}: name a folder of images")
     folders = part_folders(root)
-    found = {part: {name: list(files_in(*paths)) for name, paths in classes_in(f).items()} for part, f in folders}
+    found: dict[str, dict[str, list[Path]]] = {}
     for part, folder in folders:
+        above = frozenset(map(os.path.realpath, (root, folder)))
+        found[part] = {name: list(files_in(*paths, above=above)) for name, paths in classes_in(folder).items()}
         if not found[part]:
             raise DataError(
                 f"{folder} has no folders: the images of each class belong in a folder with the name of the class"
