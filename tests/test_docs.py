@@ -6,6 +6,8 @@ import pytest
 import torch
 from checkout_folder import CHECKOUT
 
+from task_1_2_cifar import TASK
+from utils.command.arguments import parser_for
 from utils.contrasts import audit
 from utils.experiment import TrainConfig
 
@@ -32,7 +34,29 @@ def test_the_page_on_recipes_names_every_field_and_option():
         assert f"`{field}`" in page, field
 
 
-@pytest.mark.parametrize("page", sorted((CHECKOUT / "docs").glob("*.md")), ids=lambda path: path.name)
-def test_no_page_points_to_a_file_that_is_not_there(page):
-    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / link).exists(), link
+def test_the_page_on_running_names_every_option_and_no_other():
+    page = (CHECKOUT / "docs/running.md").read_text(encoding="utf-8")
+    options = {name for action in parser_for(TASK)._actions for name in action.option_strings} - {"-h"}
+    assert set(re.findall("--[a-z][a-z-]+", page)) == options
+
+
+PAGES = [CHECKOUT / "README.md", *CHECKOUT.glob("docs/*.md"), *CHECKOUT.glob("plots/*/RESULTS.md")]
+
+
+def anchors(page):
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_link_of_a_page_leads_nowhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len((CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()) <= 170

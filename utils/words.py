@@ -7,6 +7,7 @@ from statistics import median_low
 import numpy as np
 
 from utils.stats.intervals import Interval
+from utils.stats.power import MOST_SEEDS
 
 
 def with_bounds(interval: Interval, in_words: Callable[[float], str]) -> str:
@@ -47,6 +48,11 @@ def plain(value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def in_a_row(items: Sequence[str]) -> str:
+    """For example "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
 def plural(count: int, noun: str) -> str:
@@ -110,6 +116,11 @@ def three_digits(ratio: float) -> str:
     return f"{ratio:#.3g}".rstrip(".") if ratio < 999.5 else f"{ratio:,.0f}"
 
 
+def level_in_words(level: float) -> str:
+    """The level of an interval, "90%" or "96.7%"."""
+    return f"{round(100 * level, 1):g}%"
+
+
 def ratio_in_words(ratio: Interval) -> str:
     """For example "0.352 (0.320 to 0.381)"; the estimate alone if there is no interval."""
     return with_bounds(ratio, three_digits)
@@ -118,6 +129,13 @@ def ratio_in_words(ratio: Interval) -> str:
 def share_of_time(ratio: Interval, other: str) -> str:
     """For example "0.352 (0.320 to 0.381) of FCN's time" or "31.5 (31.3 to 31.7) times FCN's time"."""
     return f"{ratio_in_words(ratio)} {'of' if ratio.estimate < 0.995 else 'times'} {other}'s time"
+
+
+def seeds_needed_in_words(n: int | None) -> str:
+    """How many seeds would decide a question; None means that `utils.stats.power` found no such number."""
+    if n is None:
+        return f"more than {MOST_SEEDS} seeds would probably be needed to decide it"
+    return f"about {n} seeds would probably decide it"
 
 
 def p_in_words(p: float | None) -> str:

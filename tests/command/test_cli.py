@@ -1,6 +1,7 @@
 """The command line: a whole tiny run, quick looks kept apart, bad usage, and redrawing."""
 
 import hashlib
+import re
 import shutil
 from functools import partial
 
@@ -24,6 +25,7 @@ from utils.report.readme import block_of
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 TASK = Task("task_1_1", "mnist", tuple(Experiment(name, partial(FCN, hidden=(8,)), RECIPE) for name in ("A", "B")))
 HASHES = hashes_of(TASK.experiments, DATASETS["mnist"])
+PAGES = ("README.md", "docs/original-report.md")  # both have generated blocks
 README = "before\n<!-- task_1_1: begin -->\n<!-- task_1_1: end -->\nafter\n"
 
 
@@ -144,18 +146,21 @@ def test_an_output_folder_that_is_a_link_to_nothing_is_refused(checkout, capsys)
 
 @pytest.mark.parametrize("protocol", ["holdout", "original"])
 @pytest.mark.parametrize("task", [task_1_1_mnist.TASK, task_1_2_cifar.TASK], ids=lambda task: task.name)
-def test_the_committed_readme_is_the_one_that_the_records_give(tmp_path, monkeypatch, task, protocol):
+def test_the_committed_pages_are_those_that_the_records_give(tmp_path, monkeypatch, capsys, task, protocol):
     shown = task if protocol == "holdout" else under_original_protocol(task)
-    records = CHECKOUT / "plots" / shown.name / "records"
-    readme, block = CHECKOUT / "README.md", block_of((CHECKOUT / "README.md").read_text("utf-8"), shown.name)
-    if not records.exists():
-        assert block == "No finished run of the current recipes yet."
-        return
-    shutil.copytree(records, tmp_path / "plots" / shown.name / "records")
-    shutil.copy(readme, tmp_path / "README.md")
+    page = f"plots/{shown.name}/RESULTS.md"
+    shutil.copytree(CHECKOUT / "plots" / shown.name / "records", tmp_path / "plots" / shown.name / "records")
+    (tmp_path / "docs").mkdir()
+    for name in PAGES:
+        shutil.copy(CHECKOUT / name, tmp_path / name)
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
     monkeypatch.setattr(outputs, "README", tmp_path / "README.md")
     monkeypatch.setattr(outputs, "draw_task", lambda *_, **__: [])
     assert run(task, ["--replot", "--protocol", protocol]) == 0
-    assert (tmp_path / "README.md").read_bytes() == readme.read_bytes()
-    assert "test accuracy" in block or "original minus ours" in block
+    for name in (*PAGES, page):
+        assert (tmp_path / name).read_bytes() == (CHECKOUT / name).read_bytes(), name
+    printed, warnings = capsys.readouterr()
+    assert not warnings
+    if shown.name == "task_1_1":  # of which the README shows the end of a run
+        example = re.search(r"```\n(Test accuracy.*?)```", (CHECKOUT / "README.md").read_text("utf-8"), re.DOTALL)[1]
+        assert all(part in printed for part in example.split("...\n"))

@@ -10,12 +10,12 @@ from pictures import (
     assert_legends_spare_data,
     assert_nothing_overlaps,
     by_label,
+    drawn_curves,
     make_runs,
     planned,
     task_of,
 )
 
-from utils.figures import panels
 from utils.figures import task as figures
 from utils.figures.canvas import model_styles
 from utils.figures.classes import confusion_difference, model_confusion_matrix, model_mistakes
@@ -70,7 +70,7 @@ def test_twelve_models_of_any_name_can_be_read(draw):
         model_styles(ODD),
     )
     if draw == "curves":
-        made = [figures.all_models_curves(runs, styles), *(figures.model_curves(runs[m], styles[m]) for m in ODD[-1:])]
+        made = [figures.all_models_curves(runs, styles), *(drawn_curves(runs[m], styles[m]) for m in ODD[-1:])]
     elif draw == "costs":
         made = [figures.comparison(runs, timing, styles), figures.accuracy_vs_cost(runs, timing, styles)]
     elif draw == "not timed":
@@ -109,7 +109,7 @@ def test_models_of_one_colour_differ_in_marker_and_line():
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_one_epoch_shows_points_at_whole_numbers(seeds):
     runs = make_runs(["FCN", "SimpleCNN"], seeds, epochs=1)
-    made = [figures.all_models_curves(runs, model_styles(runs)), figures.model_curves(runs["FCN"], panels.FIT_STYLE)]
+    made = [figures.all_models_curves(runs, model_styles(runs)), drawn_curves(runs["FCN"])]
     check(*made, gradient_flow(runs["FCN"]), gradient_by_depth(runs, model_styles(runs)))
     for ax in (ax for figure in made for ax in figure.axes):
         assert ax.get_xticks().tolist() == [1] and by_label(ax)
@@ -122,7 +122,7 @@ def test_a_run_that_stopped_early_is_left_out_of_gradients_and_not_of_curves():
         assert "2 seeds" in figure.get_suptitle()
     both = gradient_by_depth({"FCN": records}, model_styles(["FCN"]))
     assert both.axes[0].get_title() == "FCN\n2 seeds, epochs 1, 8, 15"
-    assert "3 seeds" in figures.model_curves(records, panels.FIT_STYLE).get_suptitle()
+    assert "3 seeds" in drawn_curves(records).get_suptitle()
 
 
 def test_powers_of_ten_are_drawn_as_mathematics_and_names_are_not():

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from made_records import make_record, make_timing, with_losses
-from pictures import CIFAR, assert_nothing_overlaps, by_label, make_runs, planned, text_of
+from pictures import CIFAR, assert_nothing_overlaps, by_label, drawn_curves, make_runs, planned, text_of
 from scipy import stats
 
 from utils.figures import task as figures
 from utils.figures.canvas import model_styles
+from utils.findings.overfitting import overfitting_of
 from utils.findings.runs import accuracies_of
 from utils.findings.verdicts import Verdict
 from utils.stats.intervals import Interval
@@ -35,7 +36,7 @@ def test_models_with_fewer_seeds_say_so_and_have_no_bar():
 
 def test_model_curves_hold_the_records_histories():
     records = [make_record("FCN", seed) for seed in range(3)]
-    figure = figures.model_curves(records, model_styles(["FCN"])["FCN"])
+    figure = drawn_curves(records)
     names = {"train": "train (training mode)", "fit": "fit (train images, evaluation mode)", "val": "validation"}
     for ax, quantity in zip(figure.axes[:2], ("loss", "accuracy"), strict=True):
         lines = by_label(ax)
@@ -61,45 +62,59 @@ def test_model_curves_hold_the_records_histories():
 
 def test_the_gap_is_validation_minus_fit_loss_against_zero():
     records = [make_record("FCN", seed, overfits_from=7) for seed in range(3)]
-    loss, _, gap = figures.model_curves(records, model_styles(["FCN"])["FCN"]).axes
+    figure = drawn_curves(records)
+    _, _, gap = figure.axes
     expected = np.mean([[e["val_loss"] - e["fit_loss"] for e in record.history] for record in records], axis=0)
     np.testing.assert_allclose(by_label(gap)["validation, n = 3"].get_ydata(), expected)
     assert any(np.array_equal(line.get_ydata(), [0, 0]) for line in gap.get_lines())
-    (label,) = [name for name in by_label(loss) if "onset" in name]
-    onsets = [by_label(ax)[label].get_xdata() for ax in (loss, gap)]
-    assert onsets[0] == onsets[1]
+    found = overfitting_of(records)
+    growth, risen, fallen = (np.mean(values) for values in (
+        np.subtract(found.val_changes, found.fit_changes), found.val_changes, found.fit_changes))  # fmt: skip
+    note = figure.legends[0].get_title().get_text()
+    assert growth > 0 > fallen and note.startswith("gap's growth since the lowest stretch = ")
+    assert f" {growth:.4f} (" in note and note.endswith(f") = {risen:.4f} + {-fallen:.4f}")
 
 
 def test_a_diverged_seed_leaves_a_gap_in_the_mean():
     records = [make_record("FCN", 0), make_record("FCN", 1, diverges_from=6)]
-    figure = figures.model_curves(records, model_styles(["FCN"])["FCN"])
+    figure = drawn_curves(records)
     figure.draw_without_rendering()
     mean = by_label(figure.axes[0])["validation, n = 2"].get_ydata()
     assert np.isfinite(mean[:5]).all() and np.isnan(mean[5:]).all()
 
 
-def test_the_onset_is_marked_and_counted():
-    t = np.arange(1, 16)
-    fit = np.exp(-t / 5)
-    rising = [
-        with_losses(make_record(seed=e), val_loss=0.5 + np.maximum(0.05 * (t - e), 0.2 * (e - t)), fit_loss=fit)
-        for e in (4, 5, 9)
-    ]
-    flat = with_losses(make_record(seed=20), val_loss=0.5 + np.exp(-t / 3), fit_loss=fit)
+def test_the_lowest_stretch_is_shaded_where_validation_loss_rises():
+    t, random = np.arange(1, 16), np.random.default_rng(0)
 
-    def title_and_line(records):
-        figure = figures.model_curves(records, model_styles(["FCN"])["FCN"])
-        lines = {name: set(line.get_xdata()) for name, line in by_label(figure.axes[0]).items() if "onset" in name}
-        return figure.get_suptitle().split("\n")[1], lines
+    def title_and_shades(turn, seeds=3, noise=0.01):
+        logs = 0.05 * abs(t - turn) + noise * random.normal(size=(seeds, 15))
+        fit_loss = np.exp(-t / 5 + 0.01 * random.normal(size=(seeds, 15)))
+        records = [
+            with_losses(make_record(seed=seed), val_loss=val, fit_loss=fit)
+            for seed, (val, fit) in enumerate(zip(np.exp(logs), fit_loss, strict=True))
+        ]
+        found, figure = overfitting_of(records), drawn_curves(records)
+        shades = [[patch.get_extents().transformed(ax.transData.inverted()).intervalx.tolist() for patch in ax.patches]
+                  for ax in figure.axes]  # fmt: skip
+        title = " ".join(figure.get_suptitle().split("\n")[1:])
+        return found, title, shades, [text.get_text() for text in figure.legends[0].get_texts()]
 
-    text, lines = title_and_line([*rising, flat])
-    assert text == "Overfitting: overfits from epoch 5 (3 of 4 seeds, 4 to 9)"
-    assert lines == {"overfitting onset, 3 of 4 seeds": {5}}
-    assert title_and_line(rising[2:])[1] == {"overfitting onset": {9}}
-    assert title_and_line([flat, flat]) == ("Overfitting: none within 15 epochs in any of 2 seeds", {})
-    assert "too few epochs" in title_and_line([make_record(epochs=4)])[0]
-    # no line for a minority: it would cross the curves of all
-    assert title_and_line([rising[2], flat, flat]) == ("Overfitting: an onset in 1 of 3 seeds (epoch 9)", {})
+    found, title, (loss, accuracy, gap), legend = title_and_shades(8)
+    low, high = (100 * bound for bound in (found.rise.low, found.rise.high))
+    assert title == (
+        f"Overfits: validation loss is lowest around epoch 8 ({found.kept[0]} to {found.kept[-1]} possible) and ends "
+        f"{found.rise.estimate:.1%} higher ({low:.1f} to {high:.1f}%), while the fit loss falls"
+    )
+    np.testing.assert_allclose([loss[0], gap[0]], [[found.kept[0] - 0.5, found.kept[-1] + 0.5]] * 2)
+    assert accuracy == [] and "validation loss lowest around here" in legend
+    for turn, seeds, noise, told in (
+        (15, 3, 0.01, "Overfitting: none within 15 epochs: "),
+        (8, 3, 0.3, "Overfitting: not decided: "),
+        (8, 1, 0.001, "Overfitting: validation loss was lowest around epoch 8 and ended "),
+    ):
+        _, title, shades, legend = title_and_shades(turn, seeds, noise)
+        assert title.startswith(told) and shades == [[], [], []] and "validation loss lowest around here" not in legend
+    assert "too few epochs" in drawn_curves([make_record(epochs=4)]).get_suptitle()
 
 
 def row_values(ax) -> list[str]:
@@ -201,7 +216,7 @@ def made_verdict(word: str, a: str, b: str, interval: Interval, differences: lis
         b=b,
         seeds=tuple(range(len(differences))),
         differences=np.array(differences),
-        comparison=Comparison(difference=interval, interval90=interval, sd=0.001, p=0.01),
+        comparison=Comparison(difference=interval, equivalence=interval, sd=0.001, p=0.01),
         p=0.02,
         m=2,
         margin=0.0025,

@@ -10,6 +10,7 @@ from made_counts import AB, FAMILIES, TOTAL, record_of, runs_of
 from utils.experiment import Contrast
 from utils.findings.sentences import accuracy_sentence
 from utils.findings.verdicts import WORDS, accuracy_verdicts
+from utils.stats.power import seeds_needed
 
 
 def only(runs, contrasts=AB, margin=0.001):
@@ -34,12 +35,19 @@ def test_equivalent_needs_the_whole_interval_inside_the_margin():
     assert only(runs, margin=0.001)[0] == "equivalent" and only(runs, margin=0.0002)[0] == "not distinguished"
 
 
-def test_not_distinguished_says_from_five_seeds_what_would_have_been_found():
-    counts = {"A": [9800, 9810, 9790, 9805, 9799], "B": [9810, 9790, 9805, 9799, 9811]}
-    word, sentence = only(runs_of(**counts))
-    assert word == "not distinguished"
-    assert re.search(r"5 seeds would detect a difference of \d\.\d\d points with 80% power$", sentence)
-    assert "would detect" not in only(runs_of(**{name: values[:4] for name, values in counts.items()}))[1]
+def test_not_distinguished_says_how_many_seeds_would_decide():
+    """By the level of the contrast: 0.05 over the number of declared ones."""
+    counts = {"A": [9800, 9810, 9790], "B": [9810, 9811, 9805]}
+    differences = np.subtract(counts["B"], counts["A"])
+    told = {}
+    for contrasts in (AB, FAMILIES["task 1.1"]):
+        n = seeds_needed(differences.mean(), differences.std(ddof=1), 3, 0.025 / len(contrasts))
+        word, sentence = only(runs_of(**counts), contrasts)
+        assert word == "not distinguished" and sentence.endswith(f"); about {n} seeds would probably decide it")
+        told[len(contrasts)] = n
+    assert 3 < told[1] < told[3]
+    more = only(runs_of(A=counts["A"], B=[9811, 9790, 9802]))[1]
+    assert more.endswith("; more than 50 seeds would probably be needed to decide it")
 
 
 def test_too_few_seeds_and_undefined():

@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 
 from models import FCN
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
+from utils.figures.panels import FIT_STYLE
+from utils.figures.task import model_curves
+from utils.findings.overfitting import overfitting_of
 from utils.findings.verdicts import Verdict, accuracy_verdicts
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
@@ -24,6 +27,11 @@ def make_runs(models, seeds, **options):
         ]
         for i, model in enumerate(models)
     }
+
+
+def drawn_curves(records, style=FIT_STYLE) -> Figure:
+    """A model's learning curves, with the verdict on its overfitting."""
+    return model_curves(records, overfitting_of(records), style)
 
 
 def text_of(figure: Figure) -> str:

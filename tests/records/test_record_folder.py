@@ -12,8 +12,17 @@ import pytest
 from damage import cut, rewrite
 from made_records import make_record, make_timing
 
-from utils.records.folder import drop_records, latest_data, mark_data, publish, read_runs, reproduction
-from utils.records.record import read_record, write_record
+from utils.records.folder import (
+    drop_records,
+    judged_by_looks,
+    latest_data,
+    mark_data,
+    mark_looks,
+    publish,
+    read_runs,
+    reproduction,
+)
+from utils.records.record import RecordError, read_record, write_record
 from utils.records.timing import write_timing
 
 DECLARED = {"FCN": "0123456789ab", "CNN": "0123456789ab"}
@@ -204,3 +213,28 @@ def test_files_that_a_mac_or_an_editor_left_are_nobodys(tmp_path):
     for name in ("._FCN-seed0.json", ".#FCN-seed0.json"):
         (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
     assert read_runs(tmp_path, "task_1_1", DECLARED).left_out == []
+
+
+def test_the_mark_of_looks_is_no_record_and_goes_with_the_records(tmp_path):
+    publish(tmp_path, make_record("FCN"))
+    assert not judged_by_looks(tmp_path)
+    mark_looks(tmp_path)
+    assert judged_by_looks(tmp_path) and json.loads((tmp_path / "looks.json").read_text()) == {"looks": [3, 6, 12]}
+    found = read_runs(tmp_path, "task_1_1", DECLARED)
+    assert list(found.runs) == ["FCN"] and found.left_out == []
+    publish(tmp_path, make_record("FCN", 1))
+    assert judged_by_looks(tmp_path)
+    drop_records(tmp_path, keep=[])
+    assert not judged_by_looks(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [('{"looks": [3, 6', "not a list of looks"), ("[3, 6, 12]", "not a list"), ("{}", "not a list"),
+     ('{"looks": [3, 10]}', r"looks at \[3, 10\] seeds, this version makes them at \[3, 6, 12\]")],
+)  # fmt: skip
+def test_a_damaged_or_other_mark_of_looks_is_an_error_and_never_a_fixed_number(tmp_path, content, message):
+    """Truncated, foreign, without looks, with other looks."""
+    (tmp_path / "looks.json").write_text(content)
+    with pytest.raises(RecordError, match=message):
+        judged_by_looks(tmp_path)

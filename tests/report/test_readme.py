@@ -96,3 +96,11 @@ def test_links_to_pictures_get_their_folder_and_nothing_else_in_the_text_does(tm
     assert len(names) > 10 and linked == [f"plots/task_1_1/{name}" for name in names]
     assert shown.replace("](plots/task_1_1/", "](") == text
     assert shown.count("plots/task_1_1") == len(names)
+
+
+def test_links_to_the_page_of_results_get_its_folder(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(page(""))
+    assert update_block(path, "task_1_1", "[a](RESULTS.md#x-y) [b](RESULTS.md) [c](#x) [d](../RESULTS.md)", "plots/t")
+    shown = "[a](plots/t/RESULTS.md#x-y) [b](plots/t/RESULTS.md) [c](#x) [d](../RESULTS.md)"
+    assert block_of(path.read_text(), "task_1_1") == shown

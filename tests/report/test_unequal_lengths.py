@@ -3,7 +3,7 @@
 from made_page import MODELS, TASK, make_runs, rows_of, text_of
 from made_records import make_record
 
-from utils.findings.sentences import overfitting_sentence
+from utils.findings.overfitting import overfitting_of, overfitting_sentence
 from utils.findings.verdicts import stability_verdicts
 
 
@@ -11,7 +11,8 @@ def test_curves_of_unequal_length_give_no_verdict():
     runs = make_runs(3, overfits_from=6)
     assert {(v.a, v.b) for v in stability_verdicts(runs, TASK.contrasts)} == {(c.a, c.b) for c in TASK.contrasts}
     runs["FCN"][1] = make_record("FCN", 1, accuracy=0.95, overfits_from=6, epochs=12)
-    assert overfitting_sentence(runs["FCN"]) == "no verdict, since runs stopped after 12 to 15 epochs"
+    told = overfitting_sentence("FCN", overfitting_of(runs["FCN"]))
+    assert told == "FCN: no verdict, since runs stopped after 12 to 15 epochs"
     (verdict,) = stability_verdicts(runs, TASK.contrasts)
     assert (verdict.a, verdict.b, verdict.m) == (MODELS[1], MODELS[2], 3)  # the family stays as declared
     text = text_of(runs)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from utils.checkout import CHECKOUT
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
+from utils.stats.looks import LOOKS
 
 SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # of all models, unless an option overrides it
 # {option: the field of TrainConfig that it overrides, for all models}
@@ -132,6 +133,13 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     seeds = what.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", nargs="+", type=at_least(0), metavar="K", help="default: 0")
     seeds.add_argument("--num-seeds", type=at_least(1), metavar="N", help="the first N seeds")
+    seeds.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="3 seeds of all models, then 6 and 12 of those whose contrasts on test accuracy are still open; each of "
+        "these looks has a third of the 5%% error rate, and the folder is judged by looks from then on",
+    )
+    what.add_argument("--max-seeds", type=int, choices=LOOKS, help="the last look of --until-decided; default: 12")
     what.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
@@ -172,11 +180,15 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     """The checked options. If something is wrong with them, prints what it is and exits with code 2."""
     parser = parser_for(task)
     options = parser.parse_args(argv)
-    options.seeds = options.seeds or list(range(options.num_seeds or 1))
+    options.seeds = options.seeds or list(range(options.num_seeds or (LOOKS[0] if options.until_decided else 1)))
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"argument --seeds: {' '.join(map(str, options.seeds))} names a seed twice")
     if options.models and len(set(options.models)) < len(options.models):
         parser.error(f"argument --models: {' '.join(options.models)} names a model twice")
+    if options.max_seeds and not options.until_decided:
+        parser.error("argument --max-seeds: goes with --until-decided")
+    if options.until_decided and (options.replot or options.time_only or options.protocol == "original"):
+        parser.error("argument --until-decided: not allowed with --replot, --time-only or --protocol original")
     if options.against and not options.add:
         parser.error("argument --against: goes with --add")
     if options.add and (options.ablation or options.protocol == "original"):

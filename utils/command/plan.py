@@ -15,6 +15,7 @@ from utils.contrasts import audit
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
 from utils.experiment import Experiment, Task, config_hash, under_original_protocol
 from utils.files import visible
+from utils.stats.looks import LOOKS
 from utils.training.device import Execution, check_precision, choose_devices, physical_cores
 from utils.training.model import parameter_shapes
 from utils.training.sources import model_hash
@@ -29,16 +30,18 @@ class Plan:
 
     `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
     `output`, and `code` the hash of each one's code. `quick` marks a quick look: a run that differs from the task's
-    recipes, whose results stay apart. `added` maps what the command line adds to the experiment that it is contrasted
-    with. `redraws` is the kind of records to draw again if nothing is to be trained, otherwise "". If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is a
+    decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
+    the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
+    trained, otherwise "". If `chooses_precision` is true, the precision of `execution` is fp32 until the models have
+    been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
     spec: DatasetSpec
     experiments: tuple[Experiment, ...]
     seeds: tuple[int, ...]
+    looks: tuple[int, ...]
     hashes: dict[str, str]
     declared: dict[str, str]
     code: dict[str, str]
@@ -78,9 +81,13 @@ class Plan:
         return self.runs_dir / self.task.name
 
     def committed(self, experiment: Experiment, kind: str) -> Path | None:
-        """The folder of committed records that the task's own models may be taken from beside added ones."""
-        own = self.added and not experiment.source
-        return PLOTS / self.task.name / "records" / kind if own else None
+        """The folder of published records from which a cell may be taken instead of training it.
+
+        Beside added models, the task's own may come from the committed ones. Looks go on from what they have seen.
+        """
+        if self.added and not experiment.source:
+            return PLOTS / self.task.name / "records" / kind
+        return self.records_folder(kind) if self.looks and not self.drops_older_records else None
 
     def records_folder(self, kind: str) -> Path:
         """The folder of the published records of `kind`, from which pictures and text are made."""
@@ -91,8 +98,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     """The plan that the options give for the task.
 
     Raises ValueError if a model can't take the data set's images, if two contrasted experiments differ in something
-    undeclared, if the device, the precision or the number of processes isn't available, if a quick look would write
-    into plots/, or if there are no records to draw again.
+    undeclared, if looks have nothing to decide, if the device, the precision or the number of processes isn't
+    available, if a quick look would write into plots/, or if there are no records to draw again.
     """
     audit(task)
     if options.protocol == "original":
@@ -116,6 +123,10 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     if limit and limit < classes:
         raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")
     experiments = list(task.experiments) if options.add else chosen_experiments(task, options)
+    names = {experiment.name for experiment in experiments}
+    if options.until_decided and not any({contrast.a, contrast.b} <= names for contrast in task.contrasts):
+        planned = ", ".join(f"{contrast.a} and {contrast.b}" for contrast in task.contrasts) or "none"
+        raise ValueError(f"--until-decided: needs both models of a planned contrast ({planned})")
     hashes = hashes_of(experiments, spec)
     quick = any(recipes[name] != chosen for name, chosen in hashes.items())
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
@@ -129,6 +140,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         spec=spec,
         experiments=tuple(experiments),
         seeds=tuple(options.seeds),
+        looks=tuple(n for n in LOOKS if n <= (options.max_seeds or LOOKS[-1])) if options.until_decided else (),
         hashes=hashes,
         declared=hashes if quick else recipes,
         code={experiment.name: model_hash(experiment) for experiment in (*task.experiments, *task.ablation)},

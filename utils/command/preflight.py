@@ -9,6 +9,7 @@ from utils.command.plan import Plan
 from utils.data.images import Splits
 from utils.data.specs import DatasetSpec
 from utils.files import visible
+from utils.records.folder import judged_by_looks
 from utils.records.record import RecordError, RunRecord, read_record
 from utils.streams import say, warn
 from utils.training.cell import CellJob
@@ -70,7 +71,11 @@ def check_models(jobs: Sequence[CellJob], data: Splits) -> None:
 
 
 def check_records(folder: Path, task: str) -> None:
-    """Raise RecordError if the folder holds records of another task or protocol, which this run could replace."""
+    """Raise RecordError if the folder holds records of another task or protocol, which this run could replace.
+
+    Also if it can't be told whether it is judged by looks.
+    """
+    judged_by_looks(folder)
     for path in visible(folder, "*-seed*.json"):
         try:
             record = read_record(path)

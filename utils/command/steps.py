@@ -10,7 +10,8 @@ from itertools import cycle, islice
 from utils import streams
 from utils.command.added import enlarged, remember
 from utils.command.locks import sole_writer
-from utils.command.outputs import closing_lines, draw, minutes, plan_in_words
+from utils.command.looks import check_looks, going_on, look_in_words
+from utils.command.outputs import closing_lines, draw, in_short_lines, minutes, plan_in_words
 from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
@@ -20,7 +21,7 @@ from utils.data.images import Splits, load_splits
 from utils.data.specs import data_sha256
 from utils.files import remove_leftovers
 from utils.findings.results import Results, read_results
-from utils.records.folder import drop_records, latest_data, mark_data, publish
+from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
 from utils.records.record import RunRecord
 from utils.records.timing import read_timing, write_timing
 from utils.report.page import conclusions
@@ -68,6 +69,7 @@ def redraw(plan: Plan) -> int:
         return 2
     say(plan, conclusions(results))
     streams.say(closing_lines(plan, []))
+    say(plan, in_short_lines(plan, results))
     return 0
 
 
@@ -92,7 +94,11 @@ def train_and_draw(plan: Plan) -> int:
         say(plan, measured)
         if execution != plan.execution:
             execution.prepare_process()
-        outcome = Outcome() if plan.time_only else train(plan, make_jobs(plan, execution, data.sha256), data)
+        outcome = Outcome()
+        if plan.looks:
+            train_until_decided(plan, execution, data, outcome)
+        elif not plan.time_only:
+            train(plan, make_jobs(plan, execution, data.sha256), data, outcome)
         try:
             if time_models(plan, data, execution, outcome.records):
                 outcome.draw(plan, execution.kind)
@@ -102,10 +108,33 @@ def train_and_draw(plan: Plan) -> int:
         say(plan, conclusions(outcome.results) if outcome.results else "")
         say(plan, f"Took {minutes(time.monotonic() - started)}.")
         streams.say(closing_lines(plan, outcome.records))
+        say(plan, in_short_lines(plan, outcome.results))
         return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
 
 
-def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
+def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome: Outcome) -> None:
+    """Train until the next look, and on with the models whose contrasts it leaves open.
+
+    What is open follows from the records on disk, so that a command that is started again goes on as it would have.
+    """
+    check_looks(plan, results_of(plan, execution.kind))
+    step = plan
+    for look, following in zip(plan.looks, (*plan.looks[1:], None), strict=True):
+        train(step, make_jobs(step, execution, data.sha256), data, outcome)
+        results = results_of(plan, execution.kind)
+        experiments = going_on(plan, results, look)
+        if not (experiments and following):
+            return
+        say(plan, look_in_words(results, look, following, experiments))
+        step = replace(
+            plan,
+            experiments=tuple(experiments),
+            seeds=tuple(range(look, following)),
+            drops_older_records=False,  # they went at the first look
+        )
+
+
+def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome) -> None:
     """Train the cells that have not finished. Publish each record at once; draw whenever a model is complete."""
     done, waiting = prepare(plan, jobs, data)
     with Progress(waiting, plan.quiet) as progress:
@@ -117,7 +146,7 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits) -> Outcome:
             devices = list(islice(cycle(plan.devices), plan.processes))
             trained = run_side_by_side(waiting, devices, progress.epoch_done)
         with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
-            return collect(plan, jobs, done, trained, progress)
+            collect(plan, jobs, done, trained, progress, outcome)
 
 
 def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob]]:
@@ -142,6 +171,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
         remove_leftovers(written)
     if plan.added:
         remember(plan.output, plan.added)
+    if plan.looks and not plan.drops_older_records:
+        mark_looks(folder)
     seconds = estimate(waiting, data, execution)
     # The longest first: started last, it would run alone at the end while the other cores wait.
     waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
@@ -150,14 +181,19 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
 
 
 def collect(
-    plan: Plan, jobs: Sequence[CellJob], done: Sequence[RunRecord], trained: Iterator[RunRecord], progress: Progress
-) -> Outcome:
+    plan: Plan,
+    jobs: Sequence[CellJob],
+    done: Sequence[RunRecord],
+    trained: Iterator[RunRecord],
+    progress: Progress,
+    outcome: Outcome,
+) -> None:
     """Publish the records, first those of cells `done` before, then those `trained` now, and draw.
 
     After an interruption it draws what has been published so far and raises the interruption again.
     """
     kind = jobs[0].execution.kind
-    folder, outcome = plan.records_folder(kind), Outcome()
+    folder = plan.records_folder(kind)
     awaited = Counter(job.experiment.name for job in jobs)  # {model: runs that are still to come}
     published: list[RunRecord] = []
 
@@ -178,6 +214,8 @@ def collect(
         """Older records go only once a new run has finished, so that a command that fails loses no evidence."""
         if record.status == "finished":
             drop_records(folder, keep=published)
+            if plan.looks:
+                mark_looks(folder)
         return record.status == "finished"
 
     drops = plan.drops_older_records
@@ -201,7 +239,6 @@ def collect(
         if published:
             outcome.draw(plan, kind)
         raise
-    return outcome
 
 
 def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequence[RunRecord]) -> bool:

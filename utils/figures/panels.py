@@ -2,19 +2,19 @@
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median_low
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 
-from utils.figures.canvas import LineStyle, Styles, seed_count, signed, whole_numbers
+from utils.figures.canvas import LineStyle, Styles, signed, whole_numbers
 from utils.figures.lettering import NAME_POINTS, shortened, shown
-from utils.findings.runs import accuracies_of, accuracy_over_seeds, onset_epochs
+from utils.findings.runs import accuracies_of, accuracy_over_seeds
 from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord, Runs
 from utils.stats.intervals import Interval
+from utils.stats.overfitting import Overfitting
 from utils.words import percent, plural, with_bounds
 
 TRAIN_STYLE = LineStyle("#999999", "-", "")
@@ -87,13 +87,12 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
     return ax
 
 
-def mark_onset(ax: Axes, records: Sequence[RunRecord]) -> Axes:
-    """A vertical line at the median of the epochs from which seeds overfit, if most seeds do."""
-    epochs = onset_epochs(records)
-    if 2 * len(epochs) > len(records):
-        count = f", {len(epochs)} of {seed_count([len(records)])}" if len(records) > 1 else ""
-        label = f"overfitting onset{count}"
-        ax.axvline(median_low(epochs), color="black", linewidth=1.2, linestyle=(0, (1, 1.5)), label=label)
+def mark_lowest(ax: Axes, found: Overfitting) -> Axes:
+    """Shade the epochs around which validation loss may be lowest, if it rises from there."""
+    if found.word in ("overfits", "rises"):
+        first, last = (found.kept[0], found.kept[-1]) if found.kept else (found.lowest, found.lowest)
+        label = "validation loss lowest around here"
+        ax.axvspan(first - 0.5, last + 0.5, color="#f0e442", alpha=0.35, linewidth=0, zorder=0, label=label)
     return ax
 
 

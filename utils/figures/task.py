@@ -31,12 +31,14 @@ from utils.figures.gradients import gradient_by_depth, gradient_flow, update_rat
 from utils.figures.lettering import fonts_for
 from utils.files import file_name
 from utils.findings.depth import has_flow
+from utils.findings.overfitting import gap_growth_in_words, overfitting_in_short
 from utils.findings.results import Results
-from utils.findings.sentences import overfitting_in_short, timed_on
+from utils.findings.sentences import timed_on
 from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord, Runs
 from utils.records.timing import TimingRecord
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval
+from utils.stats.overfitting import Overfitting
 
 EACH_ROUND = " (small points)"
 
@@ -77,7 +79,7 @@ def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
         yield "gradient_by_depth", gradient_by_depth(flow, styles)
     for model, records in runs.items():
         name = file_name(model)
-        yield f"{name}_curves", model_curves(records, styles[model])
+        yield f"{name}_curves", model_curves(records, results.overfitting[model], styles[model])
         yield f"{name}_confusion_matrix", model_confusion_matrix(records)
         yield f"{name}_mistakes", model_mistakes(records)
     for model, records in flow.items():
@@ -86,21 +88,25 @@ def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
         yield f"{name}_update_ratio", update_ratio(records)
 
 
-def model_curves(records: Sequence[RunRecord], style: LineStyle) -> Figure:
-    """One model's loss, accuracy and generalisation gap over the epochs, with its overfitting onset, if any."""
+def model_curves(records: Sequence[RunRecord], found: Overfitting, style: LineStyle) -> Figure:
+    """One model's loss, accuracy and generalisation gap over the epochs, and in words whether it overfits."""
     title = f"{records[0].model} on {records[0].data_name}: learning curves, {seed_count([len(records)])}"
-    overfitting = textwrap.fill(f"Overfitting: {overfitting_in_short(records)}", TITLE_LETTERS)
+    in_short = overfitting_in_short(found)
+    in_short = in_short.capitalize() if found.word == "overfits" else f"Overfitting: {in_short}"
+    overfitting = textwrap.fill(in_short, TITLE_LETTERS)
     figure = new_figure(4.2 + 0.2 * len(overfitting.splitlines()), f"{title}\n{overfitting}")
     loss_ax, accuracy_ax, gap_ax = figure.subplots(1, 3)
     panels.learning_curves(loss_ax, records, "loss", style)
     panels.learning_curves(accuracy_ax, records, "accuracy", style)
     panels.generalisation_gap(gap_ax, records, style)
     for ax in (loss_ax, gap_ax):
-        panels.mark_onset(ax, records)
-    handles = labelled_lines(loss_ax)
+        panels.mark_lowest(ax, found)
+    handles = loss_ax.get_legend_handles_labels()[0]
     if len(records) > 1:
         handles.append(Patch(color="black", alpha=0.15, label="band: lowest to highest seed"))
-    legend_below(figure, handles)
+    growth = gap_growth_in_words(found)
+    note = f"gap's growth since the lowest stretch = validation risen + fit fallen: {growth}"
+    legend_below(figure, handles, note if found.val_changes else "")
     return figure
 
 

@@ -2,5 +2,5 @@
 
 It may import `records` and `stats`, and never loads torch. Start with `results`, which holds everything known of a
 task, and `verdicts`, which decides; `sentences` puts decisions into words. `depth` is about gradients, `confusion`
-about classes, `runs` about the runs of a single model.
+about classes, `overfitting` and `runs` about the runs of a single model.
 """

@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 from utils.contrasts import variants
 from utils.experiment import Task
+from utils.findings.overfitting import overfitting_by_looks, overfitting_of
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
-from utils.records.folder import read_runs
+from utils.records.folder import judged_by_looks, read_runs
 from utils.records.record import Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
+from utils.stats.overfitting import Overfitting
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Results:
     `runs` are the finished runs of the task's own experiments. `ablation` are the runs of the ablation and of the two
     variants that it belongs to; empty if the ablation has no run. `diverged` is {model: the seeds with which it
     diverged}. `left_out` has a line for each record that does not count, with the reason. `timing` is the timing pass
-    over the models of `runs`, if there is one.
+    over the models of `runs`, if there is one. `by_looks` says that verdicts are made by looks (`utils.stats.looks`).
     """
 
     task: Task
@@ -30,16 +32,23 @@ class Results:
     diverged: Mapping[str, Sequence[int]] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     timing: TimingRecord | None = None
+    by_looks: bool = False
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
         """The verdicts on the planned contrasts, by test accuracy with the final weights."""
-        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin)
+        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin, self.by_looks)
 
     @cached_property
     def stability_verdicts(self) -> list[Verdict]:
         """The verdicts on the planned contrasts, by the roughness of validation loss."""
-        return stability_verdicts(self.runs, self.task.contrasts)
+        return stability_verdicts(self.runs, self.task.contrasts, self.by_looks)
+
+    @cached_property
+    def overfitting(self) -> dict[str, Overfitting]:
+        """{model: whether it overfits}, of all models of `runs` and of `ablation`."""
+        judge = overfitting_by_looks if self.by_looks else overfitting_of
+        return {model: judge(records) for model, records in {**self.ablation, **self.runs}.items()}
 
     @property
     def confused_pair(self) -> tuple[str, str] | None:
@@ -55,7 +64,10 @@ def read_results(
     code: Mapping[str, str] = MappingProxyType({}),
     data: str = "",
 ) -> Results:
-    """The results of `task` in a folder of records; the arguments are those of `utils.records.folder.read_runs`."""
+    """The results of `task` in a folder of records; the arguments are those of `utils.records.folder.read_runs`.
+
+    Raises RecordError if it can't be told whether the folder is judged by looks.
+    """
     found = read_runs(folder, task.name, declared, code, data)
     runs = {e.name: found.runs[e.name] for e in task.experiments if e.name in found.runs}
     of_ablation = [e.name for e in task.ablation]
@@ -64,4 +76,4 @@ def read_results(
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
     timing = read_timing(folder, {name: declared[name] for name in runs}, code)
-    return Results(task, runs, ablation, found.diverged, found.left_out, timing)
+    return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder))

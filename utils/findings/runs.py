@@ -1,4 +1,4 @@
-"""Findings on the runs of a single model: accuracies, plateaus, onsets of overfitting. Never loads torch."""
+"""Findings on the runs of a single model: accuracies and plateaus. Never loads torch."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,22 @@ import numpy as np
 
 from utils.records.record import RunRecord
 from utils.stats.curves import accuracy_plateau
-from utils.stats.intervals import FEWEST_SEEDS, Interval, as_share, mean_interval
+from utils.stats.intervals import Interval, as_share, mean_interval
 
 
 def lengths_in_words(*models: Sequence[RunRecord]) -> str:
     """Such as "4 to 9 epochs" where runs stopped at different ones, so that their curves can't be compared; else ""."""
     lengths = {len(record.history) for records in models for record in records}
     return f"{min(lengths)} to {max(lengths)} epochs" if len(lengths) > 1 else ""
+
+
+def of_look(records: Sequence[RunRecord], n: int) -> list[RunRecord]:
+    """What the look at `n` seeds sees of a model: its runs with seeds 0 to n - 1, or nothing if one of them is missing.
+
+    See `utils.stats.looks`.
+    """
+    seen = [record for record in records if record.seed < n]
+    return seen if len(seen) == n else []
 
 
 def accuracies_of(records: Sequence[RunRecord], weights: str = "") -> np.ndarray:
@@ -27,28 +36,6 @@ def plateau_epochs(records: Sequence[RunRecord]) -> list[int]:
     """The first epochs of the plateaus of validation accuracy, one for each run that has a plateau."""
     plateaus = [accuracy_plateau(record.curve("val_accuracy")) for record in records]
     return [epoch for epoch in plateaus if epoch is not None]
-
-
-def onset_epochs(records: Sequence[RunRecord]) -> list[int]:
-    """The epochs from which runs overfit, one for each run that does; none where they are of unequal length."""
-    if lengths_in_words(records):
-        return []
-    return [record.onset.epoch for record in records if record.onset.epoch is not None]
-
-
-def overfitting_word(records: Sequence[RunRecord]) -> str:
-    """What a model's runs, its seeds, say of overfitting, as a key of `utils.findings.sentences.OVERFITTING`."""
-    found, n = len(onset_epochs(records)), len(records)
-    undecided = sum(not record.onset.decided for record in records)
-    if lengths_in_words(records):
-        return "no verdict"
-    if 2 * found > n >= FEWEST_SEEDS:
-        return "overfits"
-    if found:
-        return "in some seeds"
-    if undecided:
-        return "not decided" if undecided == n else "not in some seeds"
-    return "none"
 
 
 def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:

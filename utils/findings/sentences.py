@@ -1,29 +1,34 @@
 """Findings in words: a sentence for each verdict. Never loads torch."""
 
-from collections.abc import Callable, Sequence
-from statistics import median_low
-
 import numpy as np
 
 from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
-from utils.findings.runs import lengths_in_words, onset_epochs, overfitting_word
-from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, SEEDS_FOR_POWER, Verdict
+from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
-from utils.stats.curves import LAST_EPOCHS
 from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
-from utils.stats.paired import detectable_difference, mcnemar, over_images
-from utils.words import epochs_in_words, p_in_words, plural, points, points_with_bounds, share_of_time, three_digits
+from utils.stats.looks import LOOKS
+from utils.stats.paired import mcnemar, over_images
+from utils.words import (
+    level_in_words,
+    p_in_words,
+    plural,
+    points,
+    points_with_bounds,
+    seeds_needed_in_words,
+    share_of_time,
+    three_digits,
+)
 
 # {word of a verdict: its sentence}. The functions below fill in the names and numbers.
 ACCURACY = {
     "better": "{higher} is better than {lower} by {lead} points (interval {lead_low} to {lead_high}; {tested})"
     "{caveat}{small}",
-    "equivalent": "{a} and {b} are equivalent within {margin} points ({change}, 90% interval {low_90} to {high_90}; "
-    "{seeds})",
-    "not distinguished": "{a} and {b} are not distinguished ({change}, interval {low} to {high}; {tested}){detectable}",
-    "too few seeds": "{a} and {b}: too few seeds ({n} in common; a verdict needs {fewest}); {change}",
+    "equivalent": "{a} and {b} are equivalent within {margin} points ({change}, {level} interval {within_low} to "
+    "{within_high}; {seeds_in_words})",
+    "not distinguished": "{a} and {b} are not distinguished ({change}, interval {low} to {high}; {tested}){needed}",
+    "too few seeds": "{a} and {b}: too few seeds ({n} in common; {needs}); {change}",
     "undefined": "{a} and {b}: undefined, since {b} minus {a} is {difference} points in each of {seeds}, which shows "
     "no spread",
 }
@@ -31,17 +36,9 @@ STABILITY = {
     "better": "{lower} trains more steadily than {higher}: {lead} times the roughness ({lead_low} to {lead_high}; "
     "{tested}){caveat}",
     "not distinguished": "{a} and {b} are not distinguished in steadiness ({change}, {low} to {high}; {tested})"
-    "{detectable}",
+    "{needed}",
     "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {change})",
     "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {change})",
-}
-OVERFITTING = {
-    "no verdict": "no verdict, since runs stopped after {lengths}",
-    "overfits": "overfits from epoch {median} ({count} of {seeds}, {first} to {last}){left}",
-    "in some seeds": "an onset in {count} of {seeds} (epoch {epochs}){left}",
-    "not decided": "not decided{any_seed}, {reasons}",
-    "not in some seeds": "no onset in {without} of {seeds}{left}",
-    "none": "{reason}{any_seed}",
 }
 TRAINING_TIME = {
     "faster": "{a} trains faster: an epoch takes {share}",
@@ -52,9 +49,9 @@ TRAINING_TIME = {
 
 def accuracy_sentence(verdict: Verdict) -> str:
     """The verdict with its numbers, in percentage points of test accuracy."""
-    difference, lead, ninety = verdict.comparison.difference, verdict.lead, verdict.comparison.interval90
-    margin = points(verdict.margin)
-    small = f"; the 90% interval lies within the margin of {margin} points, so the difference is small"
+    difference, lead, within = verdict.comparison.difference, verdict.lead, verdict.comparison.equivalence
+    margin, level = points(verdict.margin), level_in_words(within.level)
+    small = f"; the {level} interval lies within the margin of {margin} points, so the difference is small"
     digits = 3 if 0 < lead.low < 5e-5 else 2  # with two digits, a bound just above 0 would be printed as 0.00
     return ACCURACY[verdict.word].format(
         **_names_and_seeds(verdict),
@@ -65,11 +62,12 @@ def accuracy_sentence(verdict: Verdict) -> str:
         lead=points(lead.estimate, digits),
         lead_low=points(lead.low, digits),
         lead_high=points(lead.high, digits),
-        low_90=points(ninety.low),
-        high_90=points(ninety.high),
+        level=level,
+        within_low=points(within.low),
+        within_high=points(within.high),
         margin=margin,
         small=small if verdict.within else "",
-        detectable=_detectable(verdict, lambda found: f"difference of {points(found)} points"),
+        needed=_needed(verdict),
     )
 
 
@@ -88,13 +86,13 @@ def stability_sentence(verdict: Verdict) -> str:
         lead=lead,
         lead_low=lead_low,
         lead_high=lead_high,
-        detectable=_detectable(verdict, lambda found: f"ratio of {three_digits(np.exp(found))}"),
+        needed=_needed(verdict),
     )
 
 
 def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
     """The names and numbers that the sentences of all measures use."""
-    n = len(verdict.seeds)
+    n, first_look = len(verdict.seeds), f"the first look needs seeds 0 to {LOOKS[0] - 1}"
     return {
         "a": verdict.a,
         "b": verdict.b,
@@ -104,17 +102,14 @@ def _names_and_seeds(verdict: Verdict) -> dict[str, str | int]:
         "caveat": verdict.caveat,
         "n": n,
         "seeds": plural(n, "seed"),
-        "fewest": FEWEST_SEEDS,
+        "seeds_in_words": verdict.seeds_in_words,
+        "needs": f"a verdict needs {FEWEST_SEEDS}" if verdict.look is None else first_look,
     }
 
 
-def _detectable(verdict: Verdict, in_words: Callable[[float], str]) -> str:
-    """For "not distinguished": which difference the seeds would detect, if there are enough seeds to say; else ""."""
-    n = len(verdict.seeds)
-    if verdict.word != "not distinguished" or n < SEEDS_FOR_POWER:
-        return ""
-    found = detectable_difference(verdict.comparison.sd, n, verdict.m)
-    return f": {n} seeds would detect a {in_words(found)} with 80% power"
+def _needed(verdict: Verdict) -> str:
+    """For "not distinguished": how many seeds would probably decide it; else ""."""
+    return f"; {seeds_needed_in_words(verdict.seeds_needed)}" if verdict.word == "not distinguished" else ""
 
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
@@ -144,42 +139,6 @@ def secondary_sentence(runs: Runs, contrast: Contrast) -> str:
         return text
     p = mcnemar(correct_a[0], correct_b[0])
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
-
-
-def overfitting_sentence(records: Sequence[RunRecord]) -> str:
-    """Where a model's runs overfit: "overfits from epoch 9 (3 of 3 seeds, 8 to 10)" if most of at least 3 seeds do.
-
-    For seeds that are not decided, it adds the rises that noise could explain.
-    """
-    hidden = [record.onset for record in records if np.isfinite(record.onset.rise)]
-    if not hidden or lengths_in_words(records):
-        return overfitting_in_short(records)
-    rises = ", ".join(f"{onset.rise:.1%}" for onset in hidden)
-    noises = ", ".join(f"{onset.noise:.1%}" for onset in hidden)
-    return (
-        f"{overfitting_in_short(records)} (smoothed loss of the last {LAST_EPOCHS} epochs at least {rises} above its "
-        f"minimum; 3 sigma of noise {noises})"
-    )
-
-
-def overfitting_in_short(records: Sequence[RunRecord]) -> str:
-    """The sentence on overfitting without the rises that noise could explain."""
-    epochs, n = onset_epochs(records), len(records)
-    undecided = [record.onset.reason for record in records if not record.onset.decided]
-    return OVERFITTING[overfitting_word(records)].format(
-        lengths=lengths_in_words(records),
-        median=median_low(epochs) if epochs else None,
-        first=min(epochs, default=None),
-        last=max(epochs, default=None),
-        epochs=epochs_in_words(epochs) if epochs else None,
-        count=len(epochs),
-        without=n - len(undecided),
-        seeds=plural(n, "seed"),
-        any_seed=f" in any of {plural(n, 'seed')}" if n > 1 else "",
-        left=f"; not decided in {len(undecided)}" if undecided else "",
-        reasons="; ".join(dict.fromkeys(undecided)),
-        reason=records[0].onset.reason,
-    )
 
 
 def depth_sentence(verdict: DepthVerdict) -> str:

@@ -1,5 +1,6 @@
 """A folder of records: which of them count for a task; adding and dropping records. Never loads torch."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.files import visible, write_atomically
-from utils.records.record import RecordError, RunRecord, read_record, write_record
+from utils.records.record import RecordError, RunRecord, read_record, to_json, write_record
+from utils.stats.looks import LOOKS
 
+LOOKS_FILE = "looks.json"  # only where verdicts are made by looks
 DATA_FILE = "data_sha256.txt"  # only where the data set has no pinned checksums
 CLOSE = 1e-3  # two runs whose losses and accuracies differ by no more than this are said to agree up to rounding
 
@@ -44,7 +47,7 @@ def read_runs(
     left_out = []
     latest = data or latest_data(folder)
     for path in sorted(visible(folder, "*.json"), key=_by_model_and_seed):
-        if path.name == "timing.json":
+        if path.name in ("timing.json", LOOKS_FILE):
             continue
         try:
             record = read_record(path)
@@ -80,6 +83,28 @@ def latest_data(folder: Path) -> str:
 def mark_data(folder: Path, sha256: str) -> None:
     """Say that the latest run in `folder` is trained on data of this SHA-256. Raises OSError."""
     write_atomically(folder / DATA_FILE, f"{sha256}\n".encode())
+
+
+def judged_by_looks(folder: Path) -> bool:
+    """Whether verdicts on the records in `folder` are made by looks (`utils.stats.looks`), which its mark says.
+
+    Raises RecordError if the mark is damaged, or names other looks than ours.
+    """
+    path = folder / LOOKS_FILE
+    try:
+        looks = json.loads(path.read_bytes())["looks"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RecordError(f"{path}: not a list of looks ({type(error).__name__}: {error})") from error
+    if looks != list(LOOKS):
+        raise RecordError(f"{path}: looks at {looks} seeds, this version makes them at {list(LOOKS)}")
+    return True
+
+
+def mark_looks(folder: Path) -> None:
+    """Say that verdicts on the records in `folder` are made by looks, whatever is added later. Raises OSError."""
+    write_atomically(folder / LOOKS_FILE, to_json({"looks": LOOKS}))
 
 
 def _by_model_and_seed(path: Path) -> tuple[str, int]:
@@ -132,12 +157,13 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
 
 
 def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:
-    """Delete the timing pass and all records except those of `keep`.
+    """Delete the timing pass, the mark of looks and all records except those of `keep`.
 
     Those of `keep` that did not finish are written again: next to an older finished record they could not be kept.
     """
     finished = {record.stem for record in keep if record.status == "finished"}
-    for path in [*visible(folder, "*-seed*.json"), *visible(folder, "*-seed*.npz"), folder / "timing.json"]:
+    others = [folder / "timing.json", folder / LOOKS_FILE]
+    for path in [*visible(folder, "*-seed*.json"), *visible(folder, "*-seed*.npz"), *others]:
         if path.stem not in finished:
             path.unlink(missing_ok=True)
     for record in keep:

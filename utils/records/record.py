@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +18,6 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from utils.files import file_name, sha256, write_together
-from utils.stats.curves import Onset, overfitting_onset
 
 SCHEMA_VERSION = 1  # of the JSON's fields: a record of another version is not read
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
@@ -102,11 +100,6 @@ class RunRecord:
         """The confusion matrix (K, K) of the final weights: test images by true class (row) and predicted (column)."""
         classes = np.arange(len(self.class_names))
         return confusion_matrix(self.arrays["test_labels"], self.arrays["test_predictions"], labels=classes)
-
-    @cached_property
-    def onset(self) -> Onset:
-        """From which epoch the run overfits, if it does. Cached, since many sentences and pictures ask for it."""
-        return overfitting_onset(self.curve("val_loss"), self.curve("fit_loss"))
 
 
 Runs = Mapping[str, Sequence[RunRecord]]  # {model: its finished records}, in the order in which models are shown

@@ -4,20 +4,23 @@ A rule is a function. Its arguments are the results and what docs/original_repor
 finding for each statement of the claim.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from utils.findings.depth import VANISHING, depth_verdict, last_epoch_ratio
+from utils.findings.overfitting import overfitting_sentence
 from utils.findings.results import Results
-from utils.findings.runs import lengths_in_words, onset_epochs, plateau_epochs
-from utils.findings.sentences import accuracy_sentence, depth_sentence, overfitting_in_short, stability_sentence
+from utils.findings.runs import plateau_epochs
+from utils.findings.sentences import accuracy_sentence, depth_sentence, stability_sentence
 from utils.findings.verdicts import FASTER, Verdict
 from utils.records.record import RunRecord, paired
 from utils.report.original import Claim
 from utils.stats.curves import LAST_EPOCHS
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval, ratio_interval
+from utils.stats.overfitting import Overfitting
 from utils.words import lost_runs_in_words, plateau_in_words, plural, ratio_in_words, share_of_time, with_bounds
 
 CAT, DOG, FROG = 3, 5, 6  # indices of CIFAR-10's classes
@@ -99,60 +102,49 @@ def _quicker(results: Results, pairs: Pairs, measure: str, what: str) -> list[Fi
 
 def overfits(results: Results, epochs: Mapping[str, int | None]) -> list[Finding]:
     """The claim: each model overfits from the given epoch, or not at all if that is None."""
-
-    def find(records: Sequence[RunRecord]) -> tuple[list[int], bool, str]:
-        undecided = bool(lengths_in_words(records)) or any(not record.onset.decided for record in records)
-        return onset_epochs(records), undecided, overfitting_in_short(records)
-
-    return _from_epochs(results, epochs, find)
-
-
-def stagnates(results: Results, epochs: Mapping[str, int]) -> list[Finding]:
-    """The claim: the validation accuracy of each model reaches its plateau in the given epoch."""
-
-    def find(records: Sequence[RunRecord]) -> tuple[list[int], bool, str]:
-        plateaus = plateau_epochs(records)
-        too_short = any(len(record.history) < max(epochs.values()) + LAST_EPOCHS for record in records)
-        return plateaus, too_short, f"plateau {'from ' if plateaus else ''}{plateau_in_words(plateaus, len(records))}"
-
-    return _from_epochs(results, epochs, find)
-
-
-def _from_epochs(
-    results: Results,
-    epochs: Mapping[str, int | None],
-    find: Callable[[Sequence[RunRecord]], tuple[list[int], bool, str]],
-) -> list[Finding]:
-    """The claim: for each model something starts in the given epoch, or never if that is None.
-
-    `find(records)` returns the epochs of the seeds in which it starts, whether other seeds are undecided, and both in
-    words.
-    """
     findings = []
     for model, claimed in epochs.items():
-        records = results.runs.get(model, ())
-        found, undecided, numbers = find(records) if records else ([], True, "not run")
-        finding = Finding(_starts(found, len(records), undecided, claimed), f"{model}: {numbers}")
+        found = results.overfitting.get(model)
+        if found is None:
+            finding = Finding(None, f"{model}: not run")
+        else:
+            finding = Finding(_overfits_from(found, claimed), overfitting_sentence(model, found))
         findings.append(open_if_diverged(finding, results, model))
     return findings
 
 
-def _starts(found: Sequence[int], n: int, undecided: bool, claimed: int | None) -> bool | None:
-    """Whether something starts at the epoch `claimed` (None: never).
+def _overfits_from(found: Overfitting, claimed: int | None) -> bool | None:
+    """Whether a model overfits from the epoch `claimed` (None: never); None if the verdict leaves it open."""
+    if found.word == "overfits":
+        return claimed in found.kept
+    return claimed is None if found.word == "none" else None
 
-    `found` are the epochs of those of the `n` seeds in which it starts. True, False, or None if that is not decided.
-    """
+
+def stagnates(results: Results, epochs: Mapping[str, int]) -> list[Finding]:
+    """The claim: the validation accuracy of each model reaches its plateau in the given epoch."""
+    findings = []
+    for model, claimed in epochs.items():
+        records = results.runs.get(model, ())
+        plateaus = plateau_epochs(records)
+        too_short = any(len(record.history) < max(epochs.values()) + LAST_EPOCHS for record in records)
+        found = f"plateau {'from ' if plateaus else ''}{plateau_in_words(plateaus, len(records))}"
+        holds = _stagnates_from(plateaus, len(records), too_short, claimed)
+        finding = Finding(holds, f"{model}: {found if records else 'not run'}")
+        findings.append(open_if_diverged(finding, results, model))
+    return findings
+
+
+def _stagnates_from(plateaus: Sequence[int], n: int, too_short: bool, claimed: int) -> bool | None:
+    """Whether accuracy stagnates from the epoch `claimed`, by the epochs of those of `n` seeds that have a plateau."""
     if n < FEWEST_SEEDS:
         return None
-    if 2 * len(found) <= n:
-        return None if found or undecided else claimed is None
-    if claimed is None:
-        return False
-    if 2 * sum(abs(epoch - claimed) <= 1 for epoch in found) > n:
+    if 2 * len(plateaus) <= n:
+        return None if plateaus or too_short else False
+    if 2 * sum(abs(epoch - claimed) <= 1 for epoch in plateaus) > n:
         return True
-    expected = prediction_interval(found)  # for one more run: the original report had a single run
+    expected = prediction_interval(plateaus)  # for one more run: the original report had a single run
     elsewhere = claimed < expected.low or claimed > expected.high
-    return False if elsewhere and not undecided else None
+    return False if elsewhere and not too_short else None
 
 
 def cats_and_dogs(results: Results, models: tuple[str, str, str]) -> list[Finding]:
@@ -233,10 +225,6 @@ FASTER_IN_WORDS = (
     "it had"
 )
 HERE = "on this machine"
-STARTS = (
-    "confirmed: most of at least 3 seeds have {0} within 1 epoch of it; refuted: no seed has any {1}, or most have one "
-    "and the claim lies outside their 95% prediction interval"
-)
 RULES = {
     "more_accurate": Rule(more_accurate, "a verdict of better for each"),
     "steadier": Rule(steadier, "lower roughness of validation loss, Holm-adjusted"),
@@ -244,11 +232,14 @@ RULES = {
     "infers_faster": Rule(infers_faster, FASTER_IN_WORDS, HERE),
     "overfits": Rule(
         overfits,
-        STARTS.format("an onset", "onset")
-        + "; “not at all”: confirmed if no seed has any, refuted if most have one; undecided seeds leave open what "
-        "they could change",
+        "over at least 3 seeds; confirmed: it overfits, and the epoch is among the possible ones; refuted: none, or "
+        "the epoch is not among them; “not at all” needs none",
     ),
-    "stagnates": Rule(stagnates, STARTS.format("a plateau", "plateau")),
+    "stagnates": Rule(
+        stagnates,
+        "confirmed: most of at least 3 seeds have a plateau within 1 epoch of it; refuted: no seed has any plateau, or "
+        "most have one and the claim lies outside their 95% prediction interval",
+    ),
     "cats_and_dogs": Rule(cats_and_dogs, "confusion matrices, all seeds agreeing or an interval that excludes 0"),
     "gradients_vanish": Rule(
         gradients_vanish,
@@ -256,6 +247,11 @@ RULES = {
         "neither",
     ),
 }
+
+
+def outcomes(claims: Sequence[Claim], results: Results) -> Counter:
+    """How many of the claims are confirmed, refuted and not decided."""
+    return Counter(outcome(RULES[claim.rule].find(results, **claim.arguments)) for claim in claims)
 
 
 class Examined(NamedTuple):

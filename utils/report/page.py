@@ -1,6 +1,7 @@
 """The results of a task as one page: sentences, tables and pictures in their order. Never loads torch."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,12 +9,12 @@ from utils.contrasts import architectural, differences
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
+from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds, lengths_in_words
 from utils.findings.sentences import (
     accuracy_sentence,
     depth_sentence,
-    overfitting_sentence,
     secondary_sentence,
     stability_sentence,
     time_sentence,
@@ -25,6 +26,7 @@ from utils.records.timing import TimingRecord
 from utils.report.claims import examine
 from utils.report.made import weights_in_words, what_was_run
 from utils.report.original import Original
+from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, Sentence, in_short
 from utils.report.tables import (
     ablation_table,
     classes_table,
@@ -37,9 +39,12 @@ from utils.report.tables import (
     training_table,
 )
 from utils.stats.intervals import FEWEST_SEEDS
+from utils.stats.looks import LOOKS
+from utils.stats.overfitting import TAIL
 from utils.stats.paired import FAMILY_ERROR_RATE
 from utils.words import (
     bullets,
+    level_in_words,
     lost_runs_in_words,
     markdown,
     percent,
@@ -55,41 +60,52 @@ NOTHING_YET = "No finished run of the current recipes yet."
 
 def results_text(results: Results, original: Original) -> str:
     """The results of a task in Markdown, ending with a newline. Links expect the pictures in the page's own folder."""
-    results = _for_markdown(results)
+    results = for_markdown(results)
     runs, timing = results.runs, results.timing
     if not runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     what = "Parameters, training time, inference time and accuracy" if timing else "Parameters and accuracy"
     costs = "training time, inference time, parameters" if timing else "parameters"
-    return _paragraphs(
-        [
-            what_was_run(runs),
-            main_table(runs, timing),
-            _sentence_on_seeds(results),
-            _contrasts(results),
+    first = next(iter(runs.values()))[0]
+    sections = {
+        "In short": [bullets([linked(sentence) for sentence in in_short(results, original)])],
+        ACCURACY: [what_was_run(runs), main_table(runs, timing), _sentence_on_seeds(results)],
+        VERDICTS: [_contrasts(results)],
+        "Learning curves": [
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
-            training_table(runs),
-            _sentence_on_training(runs),
+            training_table(results),
+        ],
+        OVERFITTING: [_overfitting(results)],
+        COSTS: [
             _picture("comparison", f"{what} of each model"),
             _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
             timing and _picture("training_time", "Training time of each model, an epoch and the whole run"),
             timing_table(runs, timing),
-            _ablation(results),
-            original_table(runs, original),
-            _claims(results, original),
-            _gradients(runs),
-            confused_pairs_table(runs),
-            _confusion_difference(results),
+        ],
+        "Regularisers": [_ablation(results)],
+        CLAIMS: [original_table(results, original), _claims(results, original)],
+        "Gradients": [_gradients(runs)],
+        "Confused classes": [confused_pairs_table(runs), _confusion_difference(results)],
+        "Each model": [
             *(_model_details(model, records) for model, records in runs.items()),
-            weights_in_words(next(iter(runs.values()))[0]),
-            _left_out(results),
-        ]
-    )
+            weights_in_words(first),
+        ],
+        "Left out": [_left_out(results)],
+    }
+    sections = {f"## {title}": list(filter(None, parts)) for title, parts in sections.items()}
+    texts = (part for title, parts in sections.items() if parts for part in (title, *parts))
+    return _paragraphs([f"# Results on {markdown(first.data_name)}", *texts])
+
+
+def linked(sentence: Sentence, page: str = "") -> str:
+    """The sentence with a link to its numbers, which stand on `page`; by default on this one."""
+    anchor = re.sub(r"[^\w\s-]", "", sentence.section.lower()).replace(" ", "-")  # as GitHub makes it of a heading
+    return f"{sentence.text} ([numbers]({page}#{anchor}))"
 
 
 def original_protocol_text(results: Results, original: Original) -> str:
     """The results of a task by the original protocol, in Markdown: only a comparison with the original numbers."""
-    results = _for_markdown(results)
+    results = for_markdown(results)
     if not results.runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     return _paragraphs(
@@ -105,7 +121,7 @@ def original_protocol_text(results: Results, original: Original) -> str:
     )
 
 
-def _for_markdown(results: Results) -> Results:
+def for_markdown(results: Results) -> Results:
     """The same results with every model named as Markdown needs it; the records keep the real names, for files."""
 
     def renamed(by_model: Mapping) -> dict:
@@ -139,14 +155,34 @@ def _sentence_on_seeds(results: Results) -> str:
     text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
     if lacking:
         text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
+    if most >= FEWEST_SEEDS:
+        text += (
+            " How many seeds would probably decide what is open is a rough estimate: it takes the present means and "
+            "spreads for the true ones."
+        )
     if fewest < FEWEST_SEEDS:
+        more = "--until-decided" if results.by_looks else "--num-seeds 6"
         text += (
             f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
-            "from which epoch a model tends to overfit, or which trains more steadily. More (`--num-seeds 6`) can."
+            f"whether a model overfits, or which trains more steadily. More (`{more}`) can."
         )
+    text += _way_of_judging(results)
     if diverged:
         text += f" Not counted: {runs_in_words(diverged, ' diverged')}."
     return text.strip()
+
+
+def _way_of_judging(results: Results) -> str:
+    """Whether verdicts take a fixed number of seeds or are made by looks; "" if there is none."""
+    if all(verdict.word == "too few seeds" for verdict in results.accuracy_verdicts):
+        return ""
+    if not results.by_looks:
+        return " Verdicts take all seeds, whose number was fixed beforehand."
+    *sizes, last = map(str, LOOKS)
+    return (
+        f" Judged by looks at {', '.join(sizes)} and {last} seeds, which share the 5% error rate: only models whose "
+        "contrasts on test accuracy are still open get more seeds, and what a look has decided stays."
+    )
 
 
 def conclusions(results: Results) -> str:
@@ -166,7 +202,7 @@ def conclusions(results: Results) -> str:
             "Test accuracy, final weights:\n" + "\n".join(accuracies),
             _sentence_on_seeds(results),
             *sentences,
-            _sentence_on_training(results.runs),
+            _overfitting(results),
         ]
     )
 
@@ -176,10 +212,14 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
     task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
     tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
-    level = f"{1 - FAMILY_ERROR_RATE / m:.1%}" if m else ""
+    looks = len(LOOKS) if results.by_looks else 1
+    adjusted = f"p Holm-adjusted and times {looks} for the looks" if results.by_looks else "Holm-adjusted"
+    rate = FAMILY_ERROR_RATE / looks
+    level = f"{1 - rate / m:.1%}" if m else ""
     parts = {
-        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, Holm-adjusted; intervals of "
-        f"differences at {level}; equivalent: the unadjusted 90% interval lies within {points(margin)} points of 0)": [
+        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
+        f"differences at {level}; equivalent: the unadjusted {level_in_words(1 - 2 * rate)} interval lies within "
+        f"{points(margin)} points of 0)": [
             *(
                 accuracy_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
                 for verdict in results.accuracy_verdicts
@@ -191,7 +231,7 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
                 if not share_a_seed(runs, contrast.a, contrast.b)
             ),
         ],
-        f"Steadiness of training, by the roughness of validation loss (Holm-adjusted; intervals at {level})": [
+        f"Steadiness of training, by the roughness of validation loss ({adjusted}; intervals at {level})": [
             *(
                 stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
                 for verdict in results.stability_verdicts
@@ -251,9 +291,13 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
 
 
-def _sentence_on_training(runs: Runs) -> str:
-    lines = [f"{model}: {overfitting_sentence(records)}" for model, records in runs.items()]
-    return "Overfitting, by the rule that README.md gives:\n\n" + bullets(lines)
+def _overfitting(results: Results) -> str:
+    lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
+    level = level_in_words(1 - 2 * (LOOK_TAIL if results.by_looks else TAIL))
+    return (
+        "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
+        f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md):\n\n{bullets(lines)}"
+    )
 
 
 def _claims(results: Results, original: Original) -> str:
@@ -263,12 +307,11 @@ def _claims(results: Results, original: Original) -> str:
         "the original report's claim": lambda row: row.claim,
         "ours": lambda row: row.outcome,
         "by these numbers": lambda row: row.numbers,
-        "and this rule": lambda row: row.rule,
     }
     rows = [(examine(claim, results),) for claim in original.claims]
     return (
-        "Its claims, re-examined: confirmed, refuted, or not decided. A claim of several parts is refuted if one of "
-        f"them is.\n\n{table_by_column(columns, rows)}"
+        "Its claims, re-examined: confirmed, refuted, or not decided, by the rules of docs/original-report.md.\n\n"
+        f"{table_by_column(columns, rows)}"
     )
 
 

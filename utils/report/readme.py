@@ -1,4 +1,4 @@
-"""The generated parts of the README: the text between two markers is replaced under a lock. Never loads torch."""
+"""The generated parts of the README and other pages: the text between two markers is replaced. Never loads torch."""
 
 import re
 from pathlib import Path
@@ -12,15 +12,16 @@ def block_of(readme: str, name: str) -> str | None:
     return match and match[2]
 
 
-def update_block(path: Path, name: str, text: str, pictures: str) -> bool:
+def update_block(path: Path, name: str, text: str, folder: str) -> bool:
     """Replace the block `name` of the file at `path`, under a lock. Returns False if its markers are missing.
 
-    The links in `text` expect the pictures in the same folder. They are changed to point to the folder `pictures`, a
-    path relative to the file. Raises OSError.
+    The links in `text` expect pictures and RESULTS.md in the same folder. They are changed to point to `folder`, a path
+    relative to the file. Raises OSError.
     """
     path = path.resolve()  # of a symbolic link the target is replaced, not the link
     # Matches only links without a folder, (name.png), and puts the folder before the name; a name may hold "\\](".
-    text = re.sub(r"(?<=[^\\]\]\()[^()/]+\.png(?=\))", lambda link: f"{pictures}/{link[0]}", text)
+    link = r"(?<=[^\\]\]\()([^()/]+\.png|RESULTS\.md(#[\w-]*)?)(?=\))"
+    text = re.sub(link, lambda found: f"{folder}/{found[0]}", text)
     with locked(path.with_name(f".{path.name}.lock"), timeout=60):
         readme = path.read_text(encoding="utf-8") if path.exists() else ""
         if block_of(readme, name) is None:

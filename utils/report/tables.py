@@ -6,9 +6,10 @@ import numpy as np
 
 from utils.contrasts import differences, variants
 from utils.findings.confusion import confusion_change, largest_cells, most_confused, off_diagonal
+from utils.findings.overfitting import gap_growth_in_words, overfitting_in_short
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds, plateau_epochs
-from utils.findings.sentences import overfitting_in_short, timed_on
+from utils.findings.sentences import timed_on
 from utils.findings.verdicts import FEWEST_ROUNDS
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
@@ -58,21 +59,29 @@ def main_table(runs: Runs, timing: TimingRecord | None) -> str:
     return table_by_column(columns, runs.items())
 
 
-def training_table(runs: Runs) -> str:
+def training_table(results: Results) -> str:
+    runs = results.runs
     columns = {
         "model": lambda model, _: model,
         "last fit loss": lambda _, records: _mean_loss([r.curve("fit_loss")[-1] for r in records]),
         "last validation loss": lambda _, records: _mean_loss([r.curve("val_loss")[-1] for r in records]),
         "lowest validation loss (epoch)": lambda _, records: _lowest_loss(records),
+        "gap growth = validation risen + fit fallen": lambda model, _: gap_growth_in_words(results.overfitting[model]),
         "test loss, final weights": lambda _, records: _mean_loss([r.test_loss for r in records]),
         "test loss, best-validation weights": lambda _, records: _mean_loss([r.best_test_loss for r in records]),
         "accuracy plateau from": lambda _, records: plateau_in_words(plateau_epochs(records), len(records)),
         "roughness of validation loss": lambda _, records: _mean_roughness(records),
     }
     text = table_by_column(columns, runs.items())
-    if max(map(len, runs.values())) == 1:
-        return text
-    notes = "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean."
+    notes = (
+        "The gap is validation minus fit loss, and grows since the lowest stretch of epochs; by itself that is no "
+        "overfitting."
+    )
+    if max(map(len, runs.values())) > 1:
+        notes = (
+            "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean. "
+            f"{notes} Brackets behind its growth: interval over seeds."
+        )
     return f"{text}\n\n{notes}"
 
 
@@ -137,7 +146,8 @@ def _busy(timing: TimingRecord) -> str:
     )
 
 
-def original_table(runs: Runs, original: Original) -> str:
+def original_table(results: Results, original: Original) -> str:
+    runs = results.runs
     both = [(model, records) for model, records in runs.items() if model in original.runs]
     if not both:
         return ""
@@ -146,7 +156,7 @@ def original_table(runs: Runs, original: Original) -> str:
         "original: last accuracy on the test set": lambda model, _: f"{original.runs[model]['val_accuracy'][-1]:.2f}%",
         "ours: test accuracy": lambda _, records: percent(accuracy_over_seeds(records)),
         "original: overfitting": lambda model, _: original.overfitting(model),
-        "ours": lambda _, records: overfitting_in_short(records),
+        "ours": lambda model, _: overfitting_in_short(results.overfitting[model]),
     }
     return (
         "Beside the original report, which used the test set as validation set, trained on all training images (ours "
@@ -230,7 +240,7 @@ def ablation_table(results: Results) -> str:
         ),
         "fit loss": lambda _, records: f"{last(records, 'fit'):.3f}",
         "gap: validation − fit loss": lambda _, records: f"{last(records, 'val') - last(records, 'fit'):.3f}",
-        "overfitting": lambda _, records: overfitting_in_short(records),
+        "overfitting": lambda model, _: overfitting_in_short(results.overfitting[model]),
     }
     return table_by_column(columns, runs.items())
 

@@ -1,8 +1,9 @@
 """Is B better than A? Statistics of the same seeds and the same test images under two models. Never loads torch.
 
 Differences are always B minus A. `m` is the number of contrasts that the task declares, even if not all of them ran:
-the family-wise error rate over their differences is 5%. Equivalence is tested at 5% for each contrast. An undefined
-result is NaN or None, without an error or a warning, and never a p-value of 0.
+the family-wise error rate over their differences is 5%. Equivalence is tested at 5% for each contrast. Of several looks
+each has its share of these 5% (`utils.stats.looks`). An undefined result is NaN or None, without an error or a warning,
+and never a p-value of 0.
 """
 
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import stats
 
 from utils.stats.intervals import Interval, mean_interval
 
@@ -23,18 +24,21 @@ SMALLEST_P = sys.float_info.min  # replaces a p-value that was rounded to 0: no 
 class Comparison:
     """The mean of paired differences, with two intervals and a p-value.
 
-    `difference` is the interval at the level 1 - 0.05/m. `interval90` has the level 90%, which belongs to two one-sided
-    tests at 5%. `sd` is the standard deviation of the differences. `p` is two-sided and not adjusted for the family.
-    Where undefined, the bounds and `sd` are NaN and `p` is None.
+    For the error rate r (5%, or the share of a look), `difference` is the interval at the level 1 - r/m, and
+    `equivalence` that at 1 - 2r, which belongs to two one-sided tests at r. `sd` is the standard deviation of the
+    differences. `p` is two-sided and not adjusted for the family. Where undefined, the bounds and `sd` are NaN and `p`
+    is None.
     """
 
     difference: Interval
-    interval90: Interval
+    equivalence: Interval
     sd: float
     p: float | None
 
 
-def paired_comparison(a: ArrayLike, b: ArrayLike, total: int, m: int) -> Comparison:
+def paired_comparison(
+    a: ArrayLike, b: ArrayLike, total: int, m: int, error_rate: float = FAMILY_ERROR_RATE
+) -> Comparison:
     """Student's paired t-test of (b - a) / total with its intervals: t = mean / (sd / sqrt(n)), n - 1 degrees.
 
     `a` and `b`, shape (n,), have one value for each seed, with the same seeds in the same order. The values are counts
@@ -55,11 +59,12 @@ def paired_comparison(a: ArrayLike, b: ArrayLike, total: int, m: int) -> Compari
     """
     a, b = np.array([a, b], dtype=float)  # float holds counts exactly and turns None into NaN
     differences = (b - a) / total
-    interval = mean_interval(differences, 1 - FAMILY_ERROR_RATE / m)
+    interval = mean_interval(differences, 1 - error_rate / m)
     if np.isnan(interval.low):
         return Comparison(interval, interval, np.nan, None)
     p = max(float(stats.ttest_1samp(differences, 0).pvalue), SMALLEST_P)
-    return Comparison(interval, mean_interval(differences, 0.9), float(differences.std(ddof=1)), p)
+    equivalence = mean_interval(differences, 1 - 2 * error_rate)
+    return Comparison(interval, equivalence, float(differences.std(ddof=1)), p)
 
 
 def holm(p_values: Sequence[float | None], m: int) -> list[float | None]:
@@ -80,44 +85,14 @@ def holm(p_values: Sequence[float | None], m: int) -> list[float | None]:
     return adjusted
 
 
-def detectable_difference(sd: float, n: int, m: int, power: float = 0.8) -> float:
-    """The true mean difference that `n` seeds detect with probability `power` at the two-sided level 0.05/m.
-
-    The result has the unit of `sd`, which is taken as the true standard deviation of the differences. Let s be the
-    estimated over the true sd; it is distributed as chi(n - 1) / sqrt(n - 1) and independent of the mean. Let u =
-    |mean| sqrt(n) / sd and t be the critical value. Then power = E over s of P(u > t s). The expectation is computed by
-    Gauss-Legendre quadrature over the quantiles of s, and the equation is solved for the mean. The closed form,
-    `scipy.stats.nct`, returns NaN for some arguments. Source: Cohen (1988), Statistical power analysis for the
-    behavioral sciences, chapter 2. Assumes normal differences.
-
-    NaN for fewer than two seeds, or if `sd` is not positive. Raises ValueError unless 0.05/m < power < 1.
-    """
-    if not FAMILY_ERROR_RATE / m < power < 1:
-        raise ValueError(f"a power of {power:g} is not between the level {FAMILY_ERROR_RATE / m:.3g} and 1")
-    if n < 2 or not sd > 0:
-        return np.nan
-    nodes, weights = np.polynomial.legendre.leggauss(200)  # on [-1, 1]; 200 nodes give six digits for 2 to 1,000 seeds
-    quantiles = np.append((nodes + 1) / 2, (1 + power) / 2)
-    *thresholds, high = stats.t.isf(FAMILY_ERROR_RATE / m / 2, n - 1) * stats.chi.ppf(quantiles, n - 1) / np.sqrt(n - 1)
-
-    def excess(shift: float) -> float:
-        """The power at a true mean of `shift` standard errors, minus the power that is wanted."""
-        found = stats.norm.sf(thresholds, loc=shift) + stats.norm.sf(thresholds, loc=-shift)
-        return weights / 2 @ found - power
-
-    # brentq needs an upper end at which the power is too high. Here s and the mean are each favourable with probability
-    # (1 + power) / 2, so both together with more than `power`.
-    return float(sd / np.sqrt(n) * optimize.brentq(excess, 0, high + stats.norm.ppf((1 + power) / 2)))
-
-
-def equivalent(interval90: Interval, margin: float) -> bool:
+def equivalent(equivalence: Interval, margin: float) -> bool:
     """Whether equivalence is shown: the interval lies inside (-margin, margin). False if the interval is undefined.
 
-    This is the same as two one-sided t-tests at 5% that are both significant. Source: Schuirmann (1987), A comparison
-    of the two one-sided tests procedure and the power approach, Journal of Pharmacokinetics and Biopharmaceutics 15,
-    657-680. The margin must be declared before the data are seen.
+    For an interval at 90% this is the same as two one-sided t-tests at 5% that are both significant. Source: Schuirmann
+    (1987), A comparison of the two one-sided tests procedure and the power approach, Journal of Pharmacokinetics and
+    Biopharmaceutics 15, 657-680. The margin must be declared before the data are seen.
     """
-    return -margin < interval90.low and interval90.high < margin
+    return -margin < equivalence.low and equivalence.high < margin
 
 
 def over_images(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:
