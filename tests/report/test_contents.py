@@ -43,6 +43,7 @@ def test_what_is_told_of_given_parts_equal_classes_and_one_size():
         "Of 20 x 30 pixels, made 32 x 32 in grey: the whole image, black around it",
         "Accuracy to beat: 50.0%, by always answering cat",
     ]
+    assert told(sizes=1, smallest=(32, 32), enlarged=0)[1] == "Of 32 x 32 pixels, which they keep, in colour"
     assert told(given=("train", "val", "test"))[0].endswith("18 to test, by the folder itself")
 
 

@@ -57,16 +57,18 @@ def _counts(contents: Contents) -> str:
 
 
 def _sizes(contents: Contents) -> str:
-    (width, height), (widest, highest) = contents.smallest, contents.largest
+    """How large the images are, and what they become."""
+    (width, height), (widest, highest), size = contents.smallest, contents.largest, contents.size
+    colours = "grey" if contents.channels == 1 else "colour"
     found = f"{width} x {height} pixels"
     if contents.sizes > 1:
         found = f"{contents.sizes:,} sizes, from {found} to {widest} x {highest}"
-    square = f"{contents.size} x {contents.size} in {'grey' if contents.channels == 1 else 'colour'}"
-    how = (
-        "the shorter side to size and the middle kept" if contents.fit == "crop" else "the whole image, black around it"
-    )
+    elif width == height == size:
+        return f"Of {found}, which they keep, in {colours}"
+    crop = contents.fit == "crop"
+    how = "the shorter side to size and the middle kept" if crop else "the whole image, black around it"
     enlarged = f"; {contents.enlarged:,} of them enlarged" if contents.enlarged else ""
-    return f"Of {found}, made {square}: {how}{enlarged}"
+    return f"Of {found}, made {size} x {size} in {colours}: {how}{enlarged}"
 
 
 def _classes(contents: Contents) -> str:
