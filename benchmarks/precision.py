@@ -11,6 +11,7 @@ from common import CASES, progress
 
 from utils.command.plan import PLOTS, hashes_of
 from utils.data.specs import CIFAR10, MNIST, DatasetSpec
+from utils.experiment import Declared
 from utils.records.folder import read_runs
 from utils.records.record import RunRecord
 from utils.stats.paired import equivalent, paired_comparison
@@ -28,7 +29,7 @@ def paired_records(task: str, spec: DatasetSpec, kinds: Sequence[str]) -> dict[s
     declared = hashes_of([case.experiment for case in CASES.values() if case.spec == spec], spec)
     by_cell = []
     for kind in kinds:
-        runs, _, left_out = read_runs(PLOTS / task / "records" / kind, task, declared)
+        runs, _, left_out = read_runs(PLOTS / task / "records" / kind, task, Declared(declared))
         by_cell.append({(name, record.seed): record for name, records in runs.items() for record in records})
         for reason in left_out:
             progress(f"{kind}: left out {reason}")

@@ -10,7 +10,7 @@ from made_records import make_record, make_timing
 
 from models import FCN
 from utils.contrasts import audit
-from utils.experiment import Contrast, Experiment
+from utils.experiment import Contrast, Declared, Experiment
 from utils.files import file_name
 from utils.findings.results import Results
 from utils.records.folder import publish, read_runs
@@ -47,7 +47,7 @@ def test_a_record_of_a_model_of_any_name_is_written_and_read(tmp_path, name):
     record = make_record(name, 3, test_total=50)
     publish(tmp_path, record)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz"}
-    found = read_runs(tmp_path, record.task, {name: record.config_hash})
+    found = read_runs(tmp_path, record.task, Declared({name: record.config_hash}))
     assert [record.model for record in found.runs[name]] == [name] and not found.left_out
 
 

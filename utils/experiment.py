@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 # Increase it whenever training changes its meaning. It is part of the config hash, so older records stop counting.
 RECIPE_VERSION = 1
@@ -124,6 +126,19 @@ class Task:
     @property
     def protocol(self) -> str:
         return self.experiments[0].config.protocol
+
+
+class Declared(NamedTuple):
+    """What a record must be made of to count for a task.
+
+    `hashes` maps each model's name to its config hash, `code` to the hash of its code, if that is to be checked. `data`
+    is the SHA-256 of the data if only one content is possible, else "": then it is that of the latest run. An older
+    record names no code, and no data where only one content is possible; it counts.
+    """
+
+    hashes: Mapping[str, str]
+    code: Mapping[str, str] = MappingProxyType({})
+    data: str = ""
 
 
 def under_original_protocol(task: Task) -> Task:

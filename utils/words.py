@@ -59,6 +59,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """For example "45 s", "12 min" or "3.4 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def markdown(text: str) -> str:
     """`text`, such as a model's name, so that Markdown shows it letter for letter, in tables and mathematics too.
 

@@ -37,7 +37,7 @@ def test_an_ablation_is_declared_evidence_with_a_table_of_its_own(place, capsys)
 
 def test_what_is_told_of_a_quick_look_is_what_was_run(place):
     assert place.run("--ablation", "--weight-decay", "0.05", "--epochs", "1", task=WITH_ABLATION) == 0
-    text = (place.runs / "quick/tiny/RESULTS.md").read_text()
+    text = (place.runs / "quick/tiny/epochs=1,weight-decay=0.05--A,B,A-Decay,A-Moved/RESULTS.md").read_text()
     rows = rows_of(text, "differs from A in")
     assert [row["differs from A in"] for row in rows.values()] == ["nothing", "dropout 0.5", "nothing", "augmentation"]
     assert "- A and B: dropout 0.25 and 0.5." in text

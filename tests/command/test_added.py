@@ -6,6 +6,7 @@ import sys
 import pytest
 from place import digests
 
+from utils.experiment import Declared
 from utils.findings.results import read_results
 
 NET = """
@@ -107,8 +108,21 @@ def test_what_cannot_be_added_is_named_before_anything_is_trained(place, nets, c
 
 def test_a_quick_look_has_a_folder_of_its_own(place, nets):
     assert place.run("--add", f"{nets}:Net", "--epochs", "1") == 0
-    assert records_in(place.runs / "quick" / "added" / "tiny") == ["A-seed0", "B-seed0", "Net-seed0"]
-    assert not (place.runs / "added").exists()
+    (folder,) = (place.runs / "quick" / "added" / "tiny").iterdir()
+    assert records_in(folder) == ["A-seed0", "B-seed0", "Net-seed0"]
+    assert folder.name.startswith("epochs=1--A,B,Net-") and not (place.runs / "added").exists()
+    for other in ([f"{nets}:Net", "--against", "A"], [f"{nets}:wide"]):
+        assert place.run("--add", *other, "--epochs", "1") == 0 and records_in(folder)[:2] == ["A-seed0", "B-seed0"]
+    assert len(list(folder.parent.iterdir())) == 3
+
+
+def test_a_run_of_fewer_of_the_tasks_models_keeps_what_was_compared(place, nets, capsys):
+    assert place.run("--add", f"{nets}:Net") == 0  # against B
+    assert place.run("--models", "A", "--add", f"{nets}:wide", "--seeds", "1") == 0
+    assert sorted(place.trained) == ["A-seed1", "Net-seed1", "wide-seed1"]
+    text = (place.runs / "added" / "tiny" / "RESULTS.md").read_text()
+    assert "B and Net" in text and "A and wide" in text and "declares no model" not in text
+    assert set(place.drawn[-1]) == {"A", "B", "Net", "wide"}
 
 
 def test_a_librarys_net_is_fitted_to_channels_and_classes_and_enlarges_small_images():
@@ -128,5 +142,5 @@ def test_results_are_read_by_what_is_declared(place, nets):
     folder = place.runs / "added" / "tiny" / "records" / "cpu-fp32"
     from place import HASHES, TASK
 
-    results = read_results(folder, TASK, HASHES)
+    results = read_results(folder, TASK, Declared(HASHES))
     assert [line for line in results.left_out if "Net-seed0.json" in line]

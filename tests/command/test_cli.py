@@ -16,7 +16,7 @@ from utils.cli import run
 from utils.command import outputs, plan
 from utils.command.plan import hashes_of
 from utils.data.specs import DATASETS
-from utils.experiment import Experiment, Task, TrainConfig, under_original_protocol
+from utils.experiment import Declared, Experiment, Task, TrainConfig, under_original_protocol
 from utils.records.folder import publish, read_runs
 from utils.records.record import read_record
 from utils.records.timing import write_timing
@@ -53,7 +53,7 @@ def test_a_tiny_run_is_a_quick_look_and_leaves_plots_and_readme_alone(checkout, 
     command = ["--smoke", "--epochs", "1", "--runs-dir", str(checkout / "runs"), "--jobs", "1", "--precision", "fp32"]
     assert run(TASK, command) == 0
     assert {path: digest for path, digest in digests(checkout).items() if "/runs/" not in path} == before
-    quick = checkout / "runs/quick/task_1_1"
+    quick = checkout / "runs/quick/task_1_1/smoke,epochs=1"
     records = [read_record(path) for path in (quick / "records/cpu-fp32").glob("*-seed0.json")]
     assert {record.model for record in records} == {"A", "B"} and {r.test_total for r in records} == {360}
     for name in ("A_curves", "B_confusion_matrix", "A_mistakes", "comparison", "accuracy_vs_cost"):
@@ -83,7 +83,7 @@ def test_a_record_replaces_its_own_cell_and_another_recipe_is_left_out(checkout)
     said = publish(folder, make_record("A", accuracy=0.9, config_hash=HASHES["A"]))
     assert "A-seed0 replaced" in said and (folder / "B-seed0.json").read_bytes() == before
     publish(folder, make_record("B", seed=1, config_hash="edited"))
-    runs, _, left_out = read_runs(folder, "task_1_1", HASHES)
+    runs, _, left_out = read_runs(folder, "task_1_1", Declared(HASHES))
     assert [r.seed for r in runs["B"]] == [0] and len(left_out) == 1 and "B-seed1" in left_out[0]
 
 

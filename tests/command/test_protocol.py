@@ -39,7 +39,7 @@ def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_se
     told = capsys.readouterr().out
     assert "No timing pass" in told and "best-validation weights" not in told.partition("No timing pass")[2]
     assert place.run("--protocol", "original", "--epochs", "1", task=WITH_ABLATION) == 0  # a quick look
-    assert (place.runs / "quick/original_protocol/tiny/RESULTS.md").exists()
+    assert (place.runs / "quick/original_protocol/tiny/epochs=1/RESULTS.md").exists()
 
 
 @pytest.mark.parametrize("task", ["task_1_1", "task_1_2"])

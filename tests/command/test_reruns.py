@@ -1,6 +1,7 @@
 """Runs after runs: what is trained again, where results go, and what is said of it."""
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_records import make_timing
-from place import RECIPE, TASK, digests
+from place import RECIPE, TASK, digests, task_of
 
 from models import FCN
 from utils import checkout
@@ -121,27 +122,42 @@ class Broken(FCN):
 
 
 @pytest.mark.parametrize(
-    "quick, arguments",
+    "look, arguments",
     [
-        (False, ""),
-        (False, "--epochs 2 --batch-size 64 --lr 0.05 --momentum 0 --weight-decay 0"),
-        (False, "--models B --seeds 3 5 --runs-dir r --data-dir d --jobs 1 --device cpu --precision bf16 --fresh"),
-        (False, "--output-dir elsewhere"),
-        (True, "--epochs 3"),
-        (True, "--batch-size 32"),
-        (True, "--lr 0.06"),
-        (True, "--momentum 0.9"),
-        (True, "--weight-decay 0.1 --models A"),
-        (True, "--limit 100"),
-        (True, "--epochs 3 --output-dir elsewhere"),
+        ("", ""),
+        ("", "--epochs 2 --batch-size 64 --lr 0.05 --momentum 0 --weight-decay 0"),
+        ("", "--models B --seeds 3 5 --runs-dir r --data-dir d --jobs 1 --device cpu --precision bf16 --fresh"),
+        ("", "--output-dir elsewhere"),
+        ("epochs=3", "--epochs 3"),
+        ("epochs=3", "--lr 0.05 --epochs 3 --seeds 1 2 --precision bf16 --jobs 1"),
+        ("epochs=3", "--epochs 3 --models B A"),
+        ("epochs=3--B", "--epochs 3 --models B"),
+        ("batch-size=32", "--batch-size 32"),
+        ("epochs=3,lr=0.06,momentum=0.9,nesterov", "--nesterov --lr 6e-2 --momentum 0.90 --epochs 3"),
+        ("weight-decay=1e-05--A", "--weight-decay 0.00001 --models A"),
+        ("limit=100", "--limit 100"),
+        ("epochs=3", "--epochs 3 --output-dir elsewhere"),
     ],
 )
-def test_a_quick_look_is_what_changes_a_recipe(place, quick, arguments):
+def test_a_quick_look_is_what_changes_a_recipe_and_has_a_folder_of_its_own(place, look, arguments):
     options = parse(TASK, arguments.split())
     made = make_plan(TASK, options)
-    assert made.quick is quick and made.updates_readme is not (quick or "elsewhere" in arguments)
-    folder = options.runs_dir / "quick" / "tiny" if quick else place.plots
+    assert made.quick is bool(look) and made.updates_readme is not (bool(look) or "elsewhere" in arguments)
+    folder = options.runs_dir / "quick" / "tiny" / look if look else place.plots
     assert made.output == (Path("elsewhere") if "elsewhere" in arguments else folder)
+
+
+def test_the_name_of_a_quick_look_is_safe_and_never_too_long(place):
+    task = task_of(**{f"Größe/{i}: a model with a long name" if i else "net": RECIPE for i in range(5)})
+    names = [experiment.name for experiment in task.experiments]
+    every = "--epochs 3 --batch-size 32 --lr 0.06 --momentum 0.9 --weight-decay 0.1 --limit 100 --label-smoothing 0.1"
+    looks = [
+        make_plan(task, parse(task, [*words.split(), "--models", *models])).output.name
+        for words in ("--epochs 3", every, f"{every} --clip 1", f"{every} --clip 2")
+        for models in (["net"], names[:2], names[1:3], names[2:])
+    ]
+    assert looks[0] == "epochs=3--net" and len(set(looks)) == len(looks)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]{,99}", name) and name[-1] != "." for name in looks)
 
 
 def test_a_quick_look_keeps_out_of_plots_and_deletes_nothing_elsewhere(place, capsys):
@@ -169,13 +185,30 @@ def test_another_output_folder_leaves_plots_and_readme_alone(place):
     }  # fmt: skip
 
 
-def test_a_quick_look_is_overwritten_by_the_next(place):
-    assert place.run("--epochs", "1", "--seeds", "0", "1", "--models", "A") == 0
+def test_a_quick_look_is_kept_from_every_other_and_goes_on_with_its_own(place):
+    assert place.run("--epochs", "1", "--models", "A") == 0
     assert place.run("--epochs", "3", "--models", "A") == 0
-    quick = place.runs / "quick/tiny/records/cpu-fp32"
-    assert sorted(path.name for path in quick.glob("*-seed*")) == ["A-seed0.json", "A-seed0.npz"]
-    assert len(read_record(quick / "A-seed0.json").history) == 3
+    assert place.run("--epochs", "1") == 0 and place.trained == ["B-seed0"]
+    assert place.run("--epochs", "1", "--models", "A", "--seeds", "1") == 0 and place.drawn[-1] == {"A": [0, 1]}
+    looks = {path.name: sorted(p.stem for p in path.glob("records/*/*-seed*.json")) for path in quick_looks(place)}
+    assert looks == {
+        "epochs=1--A": ["A-seed0", "A-seed1"], "epochs=3--A": ["A-seed0"], "epochs=1": ["A-seed0", "B-seed0"],
+    }  # fmt: skip
+    assert len(read_record(place.runs / "quick/tiny/epochs=3--A/records/cpu-fp32/A-seed0.json").history) == 3
     assert not place.plots.exists() and place.block() == ""
+
+
+def quick_looks(place):
+    return (place.runs / "quick" / "tiny").iterdir()
+
+
+def test_a_quick_look_at_fewer_models_in_the_same_folder_leaves_the_others_there(place):
+    out = ["--epochs", "1", "--output-dir", str(place.folder / "out")]
+    assert place.run(*out) == 0 and place.run(*out, "--models", "A", "--seeds", "1") == 0
+    assert place.drawn[-1] == {"A": [0, 1], "B": [0]}
+    assert "declares no model" not in (place.folder / "out/RESULTS.md").read_text()
+    assert place.run(*out, "--models", "A", task=task_of(A=RECIPE)) == 0  # B was taken out of the task
+    assert "B-seed0.json: tiny declares no model B" in (place.folder / "out/RESULTS.md").read_text()
 
 
 def test_a_missing_marker_is_a_warning(place, capsys):

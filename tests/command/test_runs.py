@@ -44,7 +44,7 @@ def test_a_run_leaves_records_weights_text_and_pictures(place, capsys):
     assert (record.arrays["test_predictions"] == record.arrays["test_labels"]).sum() == record.test_correct > 100
 
     told = capsys.readouterr()
-    assert told.out.index("2 runs (A-seed0, B-seed0), 0 finished before") < told.out.index("Training will take about")
+    assert told.out.index("2 runs (A-seed0, B-seed0), 0 finished before") < told.out.index("It will take about")
     assert f"  {'A-seed0':<32} test {record.test_accuracy:.2%}, best-validation weights (epoch " in told.out
     assert "A seed 0 epoch 2/2 train " in told.err and " val " in told.err and "A-seed0 added (finished)" in told.err
     assert {path.name for path in place.folder.iterdir()} >= {"README.md", "plots", "runs"}
@@ -130,26 +130,14 @@ def test_a_run_replaces_its_own_cell_and_keeps_the_others(place, capsys):
     assert place.drawn[-1] == {"A": [0, 1], "B": [0]} and "2 seeds (0, 1)" in place.block()
 
 
-def test_another_kind_lies_beside_and_the_latest_is_shown(place, capsys):
-    before = place.old_records("A-seed0", "A-seed1", kind="cuda-bf16")
-    assert place.run() == 0
-    after = digests(place.plots)
-    assert {name: after[name] for name in before} == before
-    assert place.drawn[-1] == {"A": [0], "B": [0]} and "cpu-fp32" in place.block()
-    assert place.run("--replot", "--kind", "cuda-bf16") == 0
-    assert place.drawn == [{"A": [0, 1]}] and "2 seeds (0, 1)" in place.block()
-    assert place.run("--replot") == 0 and place.drawn == [{"A": [0, 1]}]
-    assert place.run("--replot", "--kind", "cpu-bf16") == 2
-    assert "choose from cpu-fp32, cuda-bf16" in capsys.readouterr().err
-
-
-def test_fresh_drops_old_records_once_the_first_new_cell_has_finished(place):
+def test_fresh_drops_old_records_once_the_first_new_cell_has_finished(place, capsys):
     other = place.old_records("A-seed0", kind="cuda-bf16")
     old = set(place.old_records("A-seed0", "A-seed1", "B-seed0", "B-seed2")) - set(other)
     seen = []
     place.before_cell = lambda job: seen.append(set(digests(place.records)))
     assert place.run("--fresh") == 0
     names = {name.rpartition("/")[2] for name in old}
+    assert "--fresh deletes the older records: A-seed1, B-seed2\n" in capsys.readouterr().out
     assert seen == [names, {"A-seed0.json", "A-seed0.npz", "data_sha256.txt"}]
     assert set(digests(place.records)) == {
         "A-seed0.json", "A-seed0.npz", "B-seed0.json", "B-seed0.npz", "timing.json",
@@ -174,7 +162,7 @@ def test_fresh_drops_nothing_for_a_cell_that_diverges(place):
 
 def test_a_quick_look_tells_of_a_model_that_diverged_before_another_finished(place):
     assert place.run("--epochs", "1", task=task_of(A=RUNAWAY, B=RECIPE)) == 1
-    assert "A-seed0.json: diverged" in (place.runs / "quick/tiny/RESULTS.md").read_text()
+    assert "A-seed0.json: diverged" in (place.runs / "quick/tiny/epochs=1/RESULTS.md").read_text()
 
 
 def test_nothing_that_counts_is_said_and_draws_nothing(place, capsys):
@@ -202,7 +190,7 @@ def test_a_diverged_model_is_told_and_the_others_finish(place, capsys):
 def test_a_model_that_runs_away_in_its_very_last_step_has_diverged(place):
     """Its losses and gradients were finite, but the weights that the last step left are not."""
     assert place.run("--limit", "64", "--epochs", "1", task=task_of(A=RUNAWAY)) == 1
-    record = read_record(place.runs / "quick/tiny/records/cpu-fp32/A-seed0.json")
+    record = read_record(place.runs / "quick/tiny/epochs=1,limit=64/records/cpu-fp32/A-seed0.json")
     assert record.status == "diverged" and "step 1" in record.message
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -62,8 +63,12 @@ def decide(place, *arguments, task=THREE):
     return place.run("--until-decided", *arguments, task=task)
 
 
+def page_of(place):
+    return (place.plots / "RESULTS.md").read_text()
+
+
 def verdicts_in(place):
-    return place.block().partition("Verdicts on test accuracy")[2].partition("\n\n![")[0]
+    return page_of(place).partition("Verdicts on test accuracy")[2].partition("\n\n![")[0]
 
 
 def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
@@ -93,7 +98,7 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
     assert json.loads((made.records / "looks.json").read_text()) == {"looks": [3, 6, 12]}
     block = verdicts_in(made)
     assert "decided at the look at 3 seeds" in block and "decided at the look at 6 seeds" in block
-    assert "Judged by looks at 3, 6 and 12 seeds" in made.block() and "Fewer than 6 seeds: A (3)" in made.block()
+    assert "Judged by looks at 3, 6 and 12 seeds" in page_of(made) and "Fewer than 6 seeds: A (3)" in page_of(made)
 
 
 def test_what_is_decided_at_the_first_look_takes_no_more(made, capsys):
@@ -154,17 +159,17 @@ def test_a_folder_with_a_fixed_number_of_seeds_is_refused(made, capsys):
 
 def test_two_fixed_seeds_are_no_verdict_so_that_looks_may_follow(made):
     assert made.run("--num-seeds", "2", task=THREE) == 0
-    assert "beforehand" not in made.block() and not (made.records / "looks.json").exists()
+    assert "beforehand" not in page_of(made) and not (made.records / "looks.json").exists()
     assert decide(made) == 0
     assert made.trained == [*AT_3[6:], *AT_6]
 
 
 def test_seeds_that_are_added_later_change_no_verdict(made, capsys):
     assert decide(made) == 0
-    decided, table = verdicts_in(made), made.block().partition("Judged")[0]
+    decided, table = verdicts_in(made), page_of(made).partition("Judged")[0]
     made.counts = {name: counts[:6] + counts[:3] * 2 for name, counts in made.counts.items()}
     assert made.run("--num-seeds", "12", task=THREE) == 0
-    assert verdicts_in(made) == decided and made.block().partition("Judged")[0] != table
+    assert verdicts_in(made) == decided and page_of(made).partition("Judged")[0] != table
     assert decide(made) == 0 and made.trained == []
     assert (made.records / "looks.json").exists()
 
@@ -173,7 +178,7 @@ def test_fresh_with_a_fixed_number_ends_the_looks(made):
     assert decide(made) == 0
     assert made.run("--num-seeds", "3", "--fresh", task=THREE) == 0
     assert not (made.records / "looks.json").exists()
-    assert "Verdicts take all seeds, whose number was fixed beforehand" in made.block() and "look" not in verdicts_in(
+    assert "Verdicts take all seeds, whose number was fixed beforehand" in page_of(made) and "look" not in verdicts_in(
         made
     )
 
@@ -193,6 +198,15 @@ def test_fresh_keeps_the_mark_and_drops_once(made):
     made.before_cell = lambda job: None
     assert decide(made, "--fresh") == 0 and made.trained == AT_6[2:]
     assert sorted(path.stem for path in made.records.glob("*-seed*.json")) == sorted([*AT_3, *AT_6])
+
+
+def test_fresh_that_finishes_nothing_leaves_the_fixed_number(made):
+    """Every new run diverges, so that the older records stay, and with them the way in which they are judged."""
+    assert made.run("--num-seeds", "3", "--runs-dir", str(made.folder / "older"), task=THREE) == 0
+    before = verdicts_in(made)
+    made.counts = {name: [None] * 12 for name in "ABC"}
+    assert decide(made, "--fresh") == 1 and made.trained == [*AT_3]
+    assert verdicts_in(made) == before and not (made.records / "looks.json").exists()
 
 
 def test_a_contrast_without_its_seeds_gets_no_look_and_no_more_seeds(made):
@@ -219,6 +233,19 @@ def test_an_ablation_gets_the_seeds_of_the_first_look(made):
     assert decide(made, "--ablation", task=WITH_ABLATION) == 0
     counts = {name: sum(stem.startswith(f"{name}-seed") for stem in made.trained) for name in made.counts}
     assert counts == {"A": 6, "B": 6, "A-Decay": 3, "A-Moved": 3}
+
+
+def test_an_added_model_is_judged_by_looks_in_the_folder_of_the_added(made, monkeypatch):
+    path = made.folder / "nets_until_decided.py"
+    path.write_text("from models import FCN\n\nclass Net(FCN):\n    pass\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made.counts = {"A": COUNTS["A"], "B": COUNTS["B"], "Net": COUNTS["C"]}
+    assert decide(made, "--add", f"{path}:Net", task=TASK) == 0
+    counts = {name: sum(stem.startswith(f"{name}-seed") for stem in made.trained) for name in made.counts}
+    assert counts == {"A": 3, "B": 6, "Net": 6} and not made.plots.exists()
+    added = made.runs / "added" / "tiny"
+    assert (added / "records/cpu-fp32/looks.json").exists()
+    assert "Net is better than B" in (added / "RESULTS.md").read_text()
 
 
 def test_a_quick_look_may_use_looks_in_its_own_folder(made, monkeypatch):

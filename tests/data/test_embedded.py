@@ -87,4 +87,4 @@ def test_shapes_can_be_learned_but_not_from_single_pixels(shape_arrays):
         gray -= gray.mean((1, 2), keepdims=True)
         return np.log1p(np.abs(np.fft.rfft2(gray))).reshape(len(gray), -1)
 
-    assert score(pixels) < 0.4 < score(spectrum)
+    assert score(pixels) < 0.45 < 0.5 < score(spectrum)

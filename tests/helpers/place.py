@@ -59,12 +59,14 @@ class Place:
         self.records = self.plots / "records" / "cpu-fp32"
         self.trained: list[str] = []
         self.drawn: list[dict[str, list[int]]] = []
+        self.drawn_into: list[Path] = []
         self.before_cell = lambda job: None
 
     def run(self, *arguments: str, task: Task = TASK) -> int:
         command = ["--device", "cpu", "--precision", "fp32", "--runs-dir", str(self.runs), *arguments]
         self.trained.clear()
         self.drawn.clear()
+        self.drawn_into.clear()
         return cli.run(task, command)
 
     def block(self) -> str:
@@ -104,6 +106,8 @@ def place(tmp_path, monkeypatch) -> Place:
     def draw_task(results, folder):
         place.ablation_drawn = list(results.ablation)
         place.drawn.append({model: [record.seed for record in records] for model, records in results.runs.items()})
+        place.drawn_into.append(folder)
+        return []
 
     monkeypatch.setitem(datasets.DATASETS, "digits", DIGITS)  # so that a recipe on it is declared, and no quick look
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
@@ -114,8 +118,10 @@ def place(tmp_path, monkeypatch) -> Place:
     # In this process, which a test can watch and break: starting another takes seconds.
     monkeypatch.setattr(steps, "why_not_apart", lambda jobs: "")
     monkeypatch.setattr(steps, "run_side_by_side", lambda jobs, _, on_epoch: processes.run_in_turn(jobs, on_epoch))
+    monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 0)
     for module in (steps, plan):
         monkeypatch.setattr(module, "physical_cores", lambda: 1)
-    monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.01)  # equal models are trained in the declared order
+    for cost in ("seconds_per_step", "seconds_per_image"):  # equal models are trained in the declared order
+        monkeypatch.setattr(schedule, cost, lambda *_: 0.01)
     monkeypatch.setattr(steps, "timing_pass", timing_pass)
     return place

@@ -12,6 +12,7 @@ import pytest
 from damage import cut, rewrite
 from made_records import make_record, make_timing
 
+from utils.experiment import Declared
 from utils.records.folder import (
     drop_records,
     judged_by_looks,
@@ -25,7 +26,7 @@ from utils.records.folder import (
 from utils.records.record import RecordError, read_record, write_record
 from utils.records.timing import write_timing
 
-DECLARED = {"FCN": "0123456789ab", "CNN": "0123456789ab"}
+DECLARED = Declared({"FCN": "0123456789ab", "CNN": "0123456789ab"})
 
 
 def swap_arrays(folder):
@@ -116,7 +117,7 @@ def test_runs_come_in_declared_order_and_seeds_in_numerical(tmp_path):
     for model, seed in (("CNN", 10), ("FCN", 0), ("CNN", 2), ("VGG", 0)):
         write_record(tmp_path, make_record(model, seed))
     write_timing(tmp_path, make_timing(["FCN"]))
-    runs, _, left_out = read_runs(tmp_path, "task_1_1", {"VGH": "0", **DECLARED})
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", Declared({"VGH": "0", **DECLARED.hashes}))
     assert [(m, [r.seed for r in records]) for m, records in runs.items()] == [("FCN", [0]), ("CNN", [2, 10])]
     assert len(left_out) == 1 and "VGG-seed0.json: task_1_1 declares no model VGG" in left_out[0]
     assert read_runs(tmp_path / "none", "task_1_1", DECLARED) == ({}, {}, [])
@@ -159,6 +160,25 @@ def test_a_replaced_record_says_how_far_it_was_reproduced(tmp_path):
     assert publish(tmp_path, repeated(record)).endswith(", history and predictions reproduced exactly")
 
 
+@pytest.mark.parametrize(
+    "now, told",
+    [
+        ({"threads": 1}, "; the cause: threads from 2 to 1, so that sums are rounded in another order)"),
+        ({"threads": 1, "torch": "3.0"}, "; changed: threads from 2 to 1, PyTorch from 2.14.1 to 3.0)"),
+        ({"device_name": "Other"}, "; changed: processor from Test CPU 9000 to Other)"),
+        ({"source_hash": "abc"}, "test images differ)"),  # the older record doesn't name its code
+        ({}, "test images differ)"),
+    ],
+)
+@pytest.mark.parametrize("loss", [1e-4, 0.1])
+def test_what_was_not_reproduced_exactly_names_what_has_changed(now, told, loss):
+    record = make_record()
+    new = repeated(record, loss=loss)
+    assert reproduction(record, dataclasses.replace(new, environment=record.environment | now)).endswith(told)
+    exact = dataclasses.replace(record, environment=record.environment | now)
+    assert reproduction(record, exact) == "history and predictions reproduced exactly"
+
+
 def test_an_equal_record_is_not_written_again(tmp_path):
     record = make_record()
     publish(tmp_path, record)
@@ -194,7 +214,7 @@ def test_records_of_other_data_than_the_pinned_are_left_out_without_a_marker(tmp
     """Somebody edited a data set's specification. A record that names no data is of a time before that could be."""
     for seed, sha256 in enumerate(("aaaa" * 16, "bbbb" * 16, "")):
         write_record(tmp_path, dataclasses.replace(make_record("FCN", seed), data_sha256=sha256))
-    runs, _, (reason,) = read_runs(tmp_path, "task_1_1", DECLARED, data="bbbb" * 16)
+    runs, _, (reason,) = read_runs(tmp_path, "task_1_1", DECLARED._replace(data="bbbb" * 16))
     assert [record.seed for record in runs["FCN"]] == [1, 2] and reason.startswith("FCN-seed0.json: trained on other")
 
 
@@ -202,7 +222,7 @@ def test_records_of_other_code_of_the_model_are_named_and_left_out(tmp_path):
     for seed, code in enumerate(({"model_hash": "aaaa"}, {"model_hash": "bbbb"}, {})):
         record = make_record("FCN", seed)
         write_record(tmp_path, dataclasses.replace(record, environment=record.environment | code))
-    runs, _, left_out = read_runs(tmp_path, "task_1_1", DECLARED, {"FCN": "bbbb", "CNN": "aaaa"})
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", DECLARED._replace(code={"FCN": "bbbb", "CNN": "aaaa"}))
     assert [record.seed for record in runs["FCN"]] == [1, 2]
     assert left_out == ["FCN-seed0.json: trained with other code of the model (aaaa, now bbbb)"]
 

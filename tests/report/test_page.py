@@ -9,6 +9,7 @@ from made_page import MODELS, make_runs, rows_of, text_of
 from made_records import make_record, make_timing, with_losses
 from scipy import stats
 
+from utils.experiment import Declared
 from utils.records.folder import read_runs
 from utils.records.record import write_record
 from utils.report.original import Claim, Original
@@ -80,7 +81,7 @@ def test_short_runs_say_that_they_are_short(epochs, seeds):
 def test_diverged_runs_are_named_and_leave_no_nan(tmp_path):
     for record in (make_record(seed=0), make_record(seed=1, diverges_from=3), make_record("CNN", diverges_from=1)):
         write_record(tmp_path, record)
-    runs, _, left_out = read_runs(tmp_path, "task_1_1", {"FCN": "0123456789ab", "CNN": "0123456789ab"})
+    runs, _, left_out = read_runs(tmp_path, "task_1_1", Declared({"FCN": "0123456789ab", "CNN": "0123456789ab"}))
     text = text_of(runs, left_out)
     assert no_nan(text) and FEW_SEEDS in text
     assert "Left out of these results:\n\n- CNN-seed0.json: diverged (loss not finite at step 100).\n" in text
@@ -91,7 +92,7 @@ def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
     records = [make_record(model, seed) for model in ("FCN", "SimpleCNN") for seed in range(3)]
     for record in [*records, *(make_record("SimpleCNN", seed, diverges_from=3) for seed in (4, 7))]:
         write_record(tmp_path, record)
-    runs, diverged, left_out = read_runs(tmp_path, "task_1_1", dict.fromkeys(MODELS, "0123456789ab"))
+    runs, diverged, left_out = read_runs(tmp_path, "task_1_1", Declared(dict.fromkeys(MODELS, "0123456789ab")))
     assert diverged == {"SimpleCNN": [4, 7]}
     text = text_of(runs, left_out, diverged=diverged)
     sentences = [line for line in text.splitlines() if "; not counted: " in line]

@@ -4,7 +4,9 @@ from made_page import MODELS, TASK, make_runs, rows_of, text_of
 from made_records import make_record
 
 from utils.findings.overfitting import overfitting_of, overfitting_sentence
+from utils.findings.results import Results
 from utils.findings.verdicts import stability_verdicts
+from utils.report.page import conclusions
 
 
 def test_curves_of_unequal_length_give_no_verdict():
@@ -21,3 +23,12 @@ def test_curves_of_unequal_length_give_no_verdict():
     assert "FCN: no verdict, since runs stopped after 12 to 15 epochs" in text
     assert rows_of(text, "test accuracy").keys() == set(MODELS)  # accuracy is judged all the same
     assert f"{MODELS[1]} is better than FCN" in text
+
+
+def test_a_later_run_that_stops_earlier_takes_no_verdict_from_a_look():
+    runs = make_runs(3)
+    runs["FCN"].append(make_record("FCN", 3, accuracy=0.95, epochs=12))
+    runs["SimpleCNN"].append(make_record("SimpleCNN", 3, accuracy=0.96))
+    text = conclusions(Results(TASK, runs, by_looks=True))
+    lines = [line for line in text.splitlines() if "steadi" in line and "FCN" in line and "SimpleCNN" in line]
+    assert len(lines) == 1 and "look at 3 seeds" in lines[0] and "stopped after" not in text

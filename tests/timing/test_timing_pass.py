@@ -21,7 +21,7 @@ CONFIG = TrainConfig(epochs=2, batch_size=64, optimizer="adam", learning_rate=1e
 def test_a_timing_pass_has_finite_positive_times_of_all_models_and_rounds(data, monkeypatch):
     for constant in ("TRAIN_SECONDS", "INFERENCE_SECONDS", "LATENCY_SECONDS", "THROUGHPUT_SECONDS"):
         monkeypatch.setattr(cost, constant, 0)
-    monkeypatch.setattr(cost, "ROUNDS", 3)
+    monkeypatch.setattr(cost, "WHOLE_PASS", (3, *cost.WHOLE_PASS[1:]))
     experiments = [Experiment(str(width), partial(FCN, hidden=(width,)), CONFIG) for width in (4, 8)]
     timing = timing_pass(experiments, {"4": "aa", "8": "bb", "16": "cc"}, {"4": "dd", "8": "ee"}, data, EXECUTION)
     assert list(timing.models) == ["4", "8"] and (timing.reference, timing.rounds) == ("4", 3)

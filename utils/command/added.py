@@ -18,7 +18,7 @@ from utils.command.arguments import OVERRIDES
 from utils.command.libraries import enlargement, timm_classifier, torchvision_classifier
 from utils.data.images import Splits
 from utils.experiment import Contrast, Experiment, Task
-from utils.files import write_atomically
+from utils.files import file_name, write_atomically
 from utils.streams import warn
 from utils.training.sources import sources_digest
 
@@ -36,10 +36,8 @@ def with_added(task: Task, own: Sequence[Experiment], options: argparse.Namespac
     wanted, against = [resolved(spec) for spec in options.add], options.against or own[-1].name
     if against not in experiments:
         raise ValueError(f"--against {against}: choose from {', '.join(experiments)}")
-    entries = {}
-    if not options.smoke and all(getattr(options, option) is None for option in OVERRIDES):  # no quick look
-        folder = options.output_dir or options.runs_dir / "added" / task.name
-        entries = {spec: name for spec, name in listed(folder).items() if name in experiments}
+    folder = folder_of_earlier(task, options)
+    entries = {spec: name for spec, name in (listed(folder) if folder else {}).items() if name in experiments}
     added, contrasts = [], []
     # Those of before first: a name that two models share goes to the one that had it.
     for spec, partner in (entries | dict.fromkeys(wanted, against)).items():
@@ -56,6 +54,21 @@ def with_added(task: Task, own: Sequence[Experiment], options: argparse.Namespac
         added.append(Experiment(name, model, experiments[partner].config, source))
         contrasts.append(Contrast(partner, name))
     return replace(task, experiments=[*own, *added], contrasts=contrasts, ablation=())
+
+
+def own_models(task: Task, chosen: Sequence[Experiment], options: argparse.Namespace) -> list[Experiment]:
+    """The task's own models to show beside added ones: those `chosen`, and those that have records there already."""
+    names, folder = {experiment.name for experiment in chosen}, folder_of_earlier(task, options)
+    if folder is not None:
+        names |= {e.name for e in task.experiments if any(folder.glob(f"records/*/{file_name(e.name)}-seed*.json"))}
+    return [experiment for experiment in (*task.experiments, *task.ablation) if experiment.name in names]
+
+
+def folder_of_earlier(task: Task, options: argparse.Namespace) -> Path | None:
+    """The folder whose earlier results added models join; None for a quick look."""
+    if options.smoke or any(getattr(options, option) is not None for option in OVERRIDES):
+        return None
+    return options.output_dir or options.runs_dir / "added" / task.name
 
 
 def resolved(spec: str) -> str:

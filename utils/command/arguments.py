@@ -10,9 +10,12 @@ from pathlib import Path
 
 from utils.checkout import CHECKOUT
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
+from utils.files import LONGEST_NAME, file_name, sha256
 from utils.stats.looks import LOOKS
 
-SMOKE_RECIPE = {"epochs": 2, "batch_size": 32, "limit": 256}  # of all models, unless an option overrides it
+# Of all models, unless an option overrides it. As few images as a residual net needs to learn something, in small
+# batches, so that it takes 100 steps; without the schedule its batch normalisation lags behind the last of them.
+SMOKE_RECIPE = {"epochs": 2, "batch_size": 8, "limit": 400, "schedule": "cosine"}
 # {option: the field of TrainConfig that it overrides, for all models}
 OVERRIDES = {
     "epochs": "epochs",
@@ -228,6 +231,27 @@ def overridden(task: Task, options: argparse.Namespace) -> Task:
         return [dataclasses.replace(e, config=dataclasses.replace(e.config, **changes)) for e in experiments]
 
     return dataclasses.replace(task, experiments=changed(task.experiments), ablation=changed(task.ablation))
+
+
+def look_name(task: Task, options: argparse.Namespace, models: Sequence[str]) -> str:
+    """The folder of a quick look at the `models` of a task, which comes as it is declared.
+
+    Such as "epochs=2,limit=500--FCN,CIFARCNN", or "smoke" with all models of the task: the same for the same recipe, in
+    whatever order and words it was asked for.
+    """
+    without = argparse.Namespace(**vars(options) | dict.fromkeys(OVERRIDES))
+    usual = [experiment.config for experiment in overridden(task, without).experiments]
+    parts = ["smoke"] if options.smoke else []
+    for option, field in OVERRIDES.items():
+        value = getattr(options, option)
+        if value is not None and any(getattr(config, field) != value for config in usual):
+            parts.append(option.replace("_", "-") + ("" if value is True else f"={value}"))
+    name = ",".join(parts)
+    if options.add or list(models) != [experiment.name for experiment in task.experiments]:
+        name += "--" + ",".join(map(file_name, models))
+    if options.add:  # models of the same name from another file, or contrasted otherwise, are another selection
+        name += f"-{sha256(repr((sorted(options.add), options.against)).encode())[:8]}"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{sha256(name.encode())[:8]}"
 
 
 def chosen_experiments(task: Task, options: argparse.Namespace) -> list[Experiment]:

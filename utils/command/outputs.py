@@ -2,14 +2,17 @@
 
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
 from utils.command.plan import Plan
+from utils.command.schedule import Forecast
 from utils.figures.task import draw_task
-from utils.files import write_atomically
-from utils.findings.results import Results
+from utils.files import visible, write_atomically
+from utils.findings.results import Results, read_results
+from utils.records.kinds import kinds_in, mark_kind, marked_kind, shown_kind, why_not_shown
 from utils.records.record import RunRecord
 from utils.report.blocks import original_report_blocks, readme_blocks
 from utils.report.original import Original, read_original
@@ -18,7 +21,7 @@ from utils.report.readme import update_block
 from utils.report.short import in_short
 from utils.streams import warn
 from utils.training.cell import CellJob
-from utils.words import in_a_row, plural
+from utils.words import duration, in_a_row, plural
 
 README = CHECKOUT / "README.md"
 ORIGINAL_PAGE = "docs/original-report.md"  # seen from the README
@@ -28,24 +31,30 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
     """Draw the pictures and write RESULTS.md and, for the default output folder, the blocks of README and docs.
 
     `results` come from the records of `kind`. If no record counts, it prints why; earlier results of real runs then
-    stay as they are, while a quick look is still written. Raises OSError.
+    stay as they are, while a quick look is still written. The pages of a kind that isn't shown go to a folder of its
+    own. Raises OSError.
     """
-    task = plan.task
     if not results.runs:
         why = "only models of the ablation have records that count" if results.ablation else "no record that counts"
         warn("\n  ".join([f"{shown(plan.records_folder(kind))}: {why}", *results.left_out]))
         if not plan.quick:
             return
-    original = original_of(plan)
-    if task.protocol == "original":
-        text = original_protocol_text(results, original)
-    else:
-        draw_task(results, plan.output)
-        text = results_text(results, original)
-    write_atomically(plan.output / "RESULTS.md", text.encode())
-    write_atomically(plan.output / "records" / "shown_kind.txt", f"{kind}\n".encode())
+    task, records = plan.task, plan.output / "records"
+    if not plan.redraws and why_not_shown(records, kind, task.name, plan.declared):
+        write_pages(plan, results, plan.output / kind)
+        return
+    (marked, chosen), before = marked_kind(records), shown_kind(records, task.name, plan.declared)
+    pictures = write_pages(plan, results, plan.output)
+    mark_kind(records, kind, plan.chooses_kind or (chosen and kind == marked))
     if plan.updates_readme:
-        update_pages(task.name, results, original)
+        update_blocks(task.name, results, original_of(plan))
+    remove_pages(plan.output / kind, pictures)
+    for other in set(kinds_in(records)) - {kind} if plan.redraws or kind != before else ():
+        of_other = read_results(plan.records_folder(other), task, plan.declared)
+        if of_other.runs:
+            theirs = write_pages(plan, of_other, plan.output / other)
+            if other == before:  # what this kind has no picture of
+                remove_pages(plan.output, theirs - pictures, text=False)
 
 
 def original_of(plan: Plan) -> Original:
@@ -53,7 +62,7 @@ def original_of(plan: Plan) -> Original:
     return Original() if plan.quick or plan.added else read_original(Path(plan.task.name).name)
 
 
-def update_pages(name: str, results: Results, original: Original) -> None:
+def update_blocks(name: str, results: Results, original: Original) -> None:
     """Write the blocks of the task `name` into the README and the page on the original report. Raises OSError."""
     for path, up, blocks in (
         (README, "", readme_blocks(results, original)),
@@ -73,17 +82,32 @@ def in_short_lines(plan: Plan, results: Results | None) -> str:
     return "\n".join(["", "In short:", *lines]) if lines else ""
 
 
-def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], seconds: dict[str, float]) -> str:
+def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
+    """Draw the pictures and write RESULTS.md into `folder`; returns the names of the pictures. Raises OSError."""
+    pictures: list[Path] = []
+    if plan.task.protocol == "original":
+        text = original_protocol_text(results, original_of(plan))
+    else:
+        pictures = draw_task(results, folder)
+        text = results_text(results, original_of(plan))
+    write_atomically(folder / "RESULTS.md", text.encode())
+    return {picture.name for picture in pictures}
+
+
+def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> None:
+    """Delete these pictures, RESULTS.md if `text`, and the folder if nothing else is in it."""
+    for name in (*pictures, *(["RESULTS.md"] if text else [])):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it holds more, or isn't there
+        folder.rmdir()
+
+
+def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob], expected: Forecast) -> str:
     """What is about to happen, and roughly how long it takes.
 
-    `jobs` are all cells of the command, `waiting` those to be trained, the longest first; `seconds` is {stem: expected
-    seconds}.
+    `jobs` are all cells of the command, `waiting` those to be trained.
     """
-    execution = jobs[0].execution
-    # Each job goes to the process that is free first, as `run_side_by_side` will do it.
-    busy_until = [0.0] * plan.processes
-    for job in waiting:
-        busy_until[busy_until.index(min(busy_until))] += seconds[job.stem]
+    execution, config = jobs[0].execution, plan.experiments[0].config
     threads = f", {plural(execution.threads, 'thread')} each" if execution.device.type == "cpu" else ""
     lines = [
         f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} "
@@ -91,18 +115,25 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         f"{execution.kind}, {plan.processes} at a time{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
+    if plan.smoke:
+        lines.append(f"Smoke test: {plan.spec.name}, small embedded data, stand in for {plan.task.dataset}.")
+    if config.limit:
+        held_out = " and as large a part of the images held out for validation" * (config.protocol == "holdout")
+        lines.append(f"Limited to {config.limit} training images{held_out}; the test set is whole.")
+    folder, ours = plan.records_folder(execution.kind), {job.stem for job in jobs}
+    older = [path.stem for path in visible(folder, "*-seed*.json") if path.stem not in ours]
+    if plan.drops_older_records and older:
+        lines.append(f"Once a run has finished, --fresh deletes the older records: {', '.join(older)}")
     if going_on := [f"{job.stem} after epoch {epoch}" for job in waiting if (epoch := job.checkpoints.epoch())]:
         lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
-        timing = (
-            ", the timing pass one or two minutes more" if plan.compared and plan.spec.name == plan.task.dataset else ""
-        )
-        lines.append(f"Training will take about {minutes(max(busy_until))}{timing}.")
+        timing = f", of which {duration(expected.timing)} to time the models" if expected.timing >= 1 else ""
+        lines.append(f"It will take about {duration(expected.in_all(plan.processes))}{timing}.")
     return "\n".join(lines)
 
 
-def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
-    """What was trained now, a line for each run, what changed in the checkout, and how to undo it."""
+def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
+    """What was trained now, a line for each run, where the pages of `kind` are, and how to undo what changed."""
     lines = []
     for record in records:
         seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
@@ -112,8 +143,8 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
         if record.status == "finished" and plan.task.protocol == "holdout":  # else the test set chose the best epoch
             best = f"{record.best_test_accuracy:.2%}"
             outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
-        lines.append(f"  {record.stem:<32} {outcome}  [{minutes(seconds)}]")
-    lines.append(f"Pictures, RESULTS.md and records: {shown(plan.output)}")
+        lines.append(f"  {record.stem:<32} {outcome}  [{duration(seconds)}]")
+    lines.append(where_the_pages_are(plan, kind))
     paths = [
         str(path.relative_to(CHECKOUT))
         for path in (plan.output, README, README.parent / ORIGINAL_PAGE)
@@ -138,5 +169,14 @@ def closing_lines(plan: Plan, records: Sequence[RunRecord]) -> str:
     return "\n".join(lines)
 
 
-def minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+def where_the_pages_are(plan: Plan, kind: str) -> str:
+    """Where the pages of `kind` lie, and which kind is shown instead, if another is."""
+    records = plan.output / "records"
+    instead = why_not_shown(records, kind, plan.task.name, plan.declared)
+    if not instead:
+        return f"Pictures, RESULTS.md and records: {shown(plan.output)}"
+    where = f"{shown(plan.output)} and {README.name}" if plan.updates_readme else shown(plan.output)
+    return (
+        f"Pictures and RESULTS.md of {kind}: {shown(plan.output / kind)}; records: {shown(plan.records_folder(kind))}\n"
+        f"{where} still show {instead}. To show {kind}: the same command with --replot --kind {kind}"
+    )

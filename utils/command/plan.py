@@ -3,18 +3,18 @@
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from utils.checkout import CHECKOUT
-from utils.command.added import resolved, with_added
-from utils.command.arguments import chosen_experiments, overridden
+from utils.command.added import own_models, resolved, with_added
+from utils.command.arguments import chosen_experiments, look_name, overridden
 from utils.contrasts import audit
-from utils.data.specs import DATASETS, STAND_INS, DatasetSpec
-from utils.experiment import Experiment, Task, config_hash, under_original_protocol
-from utils.files import visible
+from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
+from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.stats.looks import LOOKS
 from utils.training.device import Execution, check_precision, choose_devices, physical_cores
 from utils.training.model import parameter_shapes
@@ -29,12 +29,13 @@ class Plan:
     """All decisions that follow from the options. Code after `make_plan` does not see the options themselves.
 
     `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
-    `output`, and `code` the hash of each one's code. `quick` marks a quick look: a run that differs from the task's
+    `output`, and what else they must be made of. `quick` marks a quick look: a run that differs from the task's
     recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is a
     decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise "". If `chooses_precision` is true, the precision of `execution` is fp32 until the models have
-    been measured; if `chooses_threads` is, its threads are the share of the cores.
+    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
+    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
+    `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -43,8 +44,7 @@ class Plan:
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
     hashes: dict[str, str]
-    declared: dict[str, str]
-    code: dict[str, str]
+    declared: Declared
     quick: bool
     output: Path
     updates_readme: bool
@@ -57,6 +57,7 @@ class Plan:
     chooses_precision: bool
     chooses_threads: bool
     redraws: str
+    chooses_kind: bool
     resume: bool
     drops_older_records: bool
     added: dict[str, str]
@@ -110,30 +111,39 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
     spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
     if options.add:
-        own = chosen_experiments(task, options)
-        task = with_added(task, own, options)
+        chosen = chosen_experiments(task, options)
+        options.against = options.against or chosen[-1].name
+        task = with_added(task, own_models(task, chosen, options), options)
         audit(task)
     # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
     recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
-    task = overridden(task, options)
+    as_declared, task = task, overridden(task, options)
     for experiment in task.experiments:
         if faults := experiment.config.faults():
             raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
     limit, classes = task.experiments[0].config.limit, len(spec.class_names)
     if limit and limit < classes:
         raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")
-    experiments = list(task.experiments) if options.add else chosen_experiments(task, options)
+    experiments = chosen_experiments(task, options)
+    if options.add:
+        run = {experiment.name for experiment in chosen}
+        experiments = [experiment for experiment in task.experiments if experiment.source or experiment.name in run]
     names = {experiment.name for experiment in experiments}
     if options.until_decided and not any({contrast.a, contrast.b} <= names for contrast in task.contrasts):
         planned = ", ".join(f"{contrast.a} and {contrast.b}" for contrast in task.contrasts) or "none"
         raise ValueError(f"--until-decided: needs both models of a planned contrast ({planned})")
     hashes = hashes_of(experiments, spec)
-    quick = any(recipes[name] != chosen for name, chosen in hashes.items())
+    quick = any(recipes[name] != theirs for name, theirs in hashes.items())
+    declared = Declared(
+        declared_in_a_quick_look(task, hashes, spec) if quick else recipes,
+        {experiment.name: model_hash(experiment) for experiment in (*task.experiments, *task.ablation)},
+        data_sha256(spec, {}) if spec.pinned else "",  # checksums allow one content only, so it needs no data
+    )
     if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
         raise ValueError(
             f"--output-dir {options.output_dir}: a quick look can't go into {PLOTS}; choose another folder"
         )
-    output = options.output_dir or where_results_go(task, options, quick)
+    output = options.output_dir or where_results_go(as_declared, options, [*hashes] if quick else [])
     devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
         task=task,
@@ -142,34 +152,48 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         seeds=tuple(options.seeds),
         looks=tuple(n for n in LOOKS if n <= (options.max_seeds or LOOKS[-1])) if options.until_decided else (),
         hashes=hashes,
-        declared=hashes if quick else recipes,
-        code={experiment.name: model_hash(experiment) for experiment in (*task.experiments, *task.ablation)},
+        declared=declared,
         quick=quick,
         output=output,
         updates_readme=not quick and options.output_dir is None and not options.add,
-        added=dict.fromkeys(map(resolved, options.add), options.against or own[-1].name) if options.add else {},
+        added=dict.fromkeys(map(resolved, options.add), options.against) if options.add else {},
         runs_dir=options.runs_dir,
         data_dir=options.data_dir,
         download=not options.no_download,
         devices=tuple(devices),
         processes=processes,
         execution=execution,
-        chooses_precision=options.precision == "auto",
+        chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
-        redraws=shown_kind(output / "records", options.kind) if options.replot else "",
+        redraws=kind_to_draw(output / "records", task.name, declared, options.kind) if options.replot else "",
+        chooses_kind=options.kind is not None,
         resume=options.resume,
-        # A quick look replaces the last one; but in a folder that the user named, it deletes nothing.
-        drops_older_records=options.fresh or (quick and options.output_dir is None),
+        drops_older_records=options.fresh,
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,
     )
 
 
-def where_results_go(task: Task, options: argparse.Namespace, quick: bool) -> Path:
-    """The folder of a command that names none: only the declared recipes of the task's own models go into plots/."""
-    parts = [*(["quick"] if quick else []), *(["added"] if options.add else [])]
-    return options.runs_dir.joinpath(*parts, task.name) if parts else PLOTS / task.name
+def where_results_go(task: Task, options: argparse.Namespace, looked_at: Sequence[str]) -> Path:
+    """The folder of a command that names none: only the declared recipes of the task's own models go into plots/.
+
+    `looked_at` are the models of a quick look; each recipe and selection of models has a folder of its own.
+    """
+    added = ["added"] if options.add else []
+    if looked_at:
+        return options.runs_dir.joinpath("quick", *added, task.name, look_name(task, options, looked_at))
+    return options.runs_dir / "added" / task.name if added else PLOTS / task.name
+
+
+def declared_in_a_quick_look(task: Task, hashes: dict[str, str], spec: DatasetSpec) -> dict[str, str]:
+    """`hashes` and those of the models that don't run now, whose records by the same recipe count as well."""
+    others = [experiment for experiment in (*task.experiments, *task.ablation) if experiment.name not in hashes]
+    declared = dict(hashes)
+    for experiment in others:
+        with suppress(ValueError):  # it can't take the embedded images
+            declared |= hashes_of([experiment], spec)
+    return declared
 
 
 def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str, str]:
@@ -217,16 +241,16 @@ def wanted_threads() -> int | None:
     return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
-def shown_kind(folder: Path, wanted: str | None) -> str:
-    """The kind of records in `folder` to draw: `wanted`, or else the kind of the latest run.
+def kind_to_draw(folder: Path, task: str, declared: Declared, wanted: str | None) -> str:
+    """The kind of records in `folder` to draw: `wanted`, or else the one that is shown.
 
     Raises ValueError if there are no records of that kind.
     """
-    kinds = [path.name for path in visible(folder, "*") if path.is_dir()]
+    from utils.records.kinds import kinds_in, shown_kind  # here: a bad option is answered before SciPy is loaded
+
+    kinds = kinds_in(folder)
     if not kinds:
         raise ValueError(f"{folder}: no records to draw from; run the task first")
-    latest = folder / "shown_kind.txt"
-    kind = wanted or (latest.read_text().strip() if latest.exists() else kinds[0])
-    if kind not in kinds:
-        raise ValueError(f"{folder}: no records of the kind {kind!r}; choose from {', '.join(kinds)}")
-    return kind
+    if wanted and wanted not in kinds:
+        raise ValueError(f"{folder}: no records of the kind {wanted!r}; choose from {', '.join(kinds)}")
+    return wanted or shown_kind(folder, task, declared)

@@ -2,23 +2,29 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
 from utils.command.plan import PLOTS, Plan
 from utils.data.images import Splits, batch_sizes
+from utils.experiment import Experiment
 from utils.files import file_name, write_atomically
+from utils.records.kinds import marked_kind
 from utils.records.record import to_json
 from utils.streams import warn
 from utils.timing.choices import choose_precision, seconds_by_threads
-from utils.timing.models import seconds_per_step
+from utils.timing.models import seconds_of_a_pass, seconds_per_image, seconds_per_step
 from utils.training.cell import CellJob
-from utils.training.device import Execution
+from utils.training.device import Execution, physical_cores
 from utils.training.machine import describe_environment
 from utils.training.sources import source_hash
 
-EVALUATION_SHARE = 1.1  # the time of a whole run over the time of its training steps: about 10% is evaluation
+START_SECONDS = 3.0  # of a process that trains cells
+SECONDS_A_BYTE = 1e-8  # to load the images and check them
+SECONDS_A_PICTURE = 0.3
+PICTURES, PICTURES_A_MODEL = 7, 5
 WORTH_THREADS = 1.3  # more threads than one must be so much faster: beside other work they are many times slower
 TINY_RUN = 100_000  # examples over all epochs: less training than that is done before threads are measured
 
@@ -57,8 +63,7 @@ def remembered_precision(plan: Plan, data: Splits) -> tuple[str, str]:
         known = {}
     if known.get("precision") in ("fp32", "bf16") and machine.items() <= known.items():
         return known["precision"], f"Precision {known['precision']}, as measured before ({path.name})."
-    shown = PLOTS / plan.task.name / "records" / "shown_kind.txt"
-    kind = shown.read_text().strip() if shown.exists() else ""
+    kind, _ = marked_kind(PLOTS / plan.task.name / "records")
     precision, why = choose_precision(plan.task.experiments, data, plan.execution, shown=kind)
     if plan.quick or plan.added:  # other recipes or models than the task's would decide for these
         return precision, why
@@ -101,7 +106,7 @@ def make_jobs(plan: Plan, execution: Execution, data_sha256: str) -> list[CellJo
             environment={
                 **environment,
                 "source_hash": sources[experiment.name],
-                "model_hash": plan.code[experiment.name],
+                "model_hash": plan.declared.code[experiment.name],
             },
             execution=execution,
             folder=folder / file_name(experiment.name) / plan.hashes[experiment.name] / f"seed{seed}",
@@ -111,19 +116,55 @@ def make_jobs(plan: Plan, execution: Execution, data_sha256: str) -> list[CellJo
     ]
 
 
-def estimate(jobs: Sequence[CellJob], data: Splits, execution: Execution) -> dict[str, float]:
-    """{stem: rough seconds of training that remain} for each job, from a few timed steps of each model."""
+@dataclass(frozen=True)
+class Forecast:
+    """Rough seconds: `cells` is {stem: those that remain of the cell}, `drawing` and `timing` come after the last."""
+
+    cells: dict[str, float]
+    drawing: float
+    timing: float
+
+    def in_all(self, processes: int) -> float:
+        """Seconds until everything is done, with so many cells at once, in the order of `cells`."""
+        # Each goes to the process that is free first, as `run_side_by_side` will do it.
+        busy_until = [0.0] * processes
+        for seconds in self.cells.values():
+            first = busy_until.index(min(busy_until))
+            busy_until[first] += seconds + (START_SECONDS if busy_until[first] == 0 else 0)
+        return max(busy_until) + self.drawing + self.timing
+
+
+def forecast(plan: Plan, jobs: Sequence[CellJob], data: Splits, execution: Execution) -> Forecast:
+    """How long it will take to train the `jobs`, the longest first, and to draw and time what the plan asks for.
+
+    It is made from a few timed steps and evaluations of each model. A cell loads the data, trains, evaluates after
+    every epoch, and predicts the test set with two weights.
+    """
     experiments = {job.experiment.name: job.experiment for job in jobs}
-    seconds = {}
     torch.set_num_threads(execution.threads)
-    for name, experiment in experiments.items():
-        steps = len(batch_sizes(len(data.train), experiment.config.batch_size)) * experiment.config.epochs
-        try:
-            step = seconds_per_step(experiment, data, execution)
-        except Exception:  # whatever it is, the cell itself will fail with it and record it
-            step = 0.0
-        seconds[name] = EVALUATION_SHARE * step * steps
-    return {
-        job.stem: seconds[job.experiment.name] * (1 - job.checkpoints.epoch() / job.experiment.config.epochs)
-        for job in jobs
-    }
+    costs = {name: costs_of(experiment, data, execution) for name, experiment in experiments.items()}
+    loading = SECONDS_A_BYTE * prod(plan.spec.arrays["train_images"].shape)
+    cells = {}
+    for job in jobs:
+        config, (step, image) = job.experiment.config, costs[job.experiment.name]
+        steps = len(batch_sizes(len(data.train), config.batch_size))
+        epoch = steps * step + (len(data.fit) + len(data.val)) * image
+        left = config.epochs - job.checkpoints.epoch()
+        cells[job.stem] = loading + left * epoch + 2 * len(data.test) * image
+    # The longest first: started last, it would run alone at the end while the other cores wait.
+    cells = dict(sorted(cells.items(), key=lambda item: -item[1]))
+    timing, timed = 0.0, [costs[e.name] for e in plan.compared if e.name in costs]
+    if timed:  # those that have finished take as long, on average
+        batch_size = plan.experiments[0].config.batch_size
+        timing = seconds_of_a_pass(timed, batch_size, execution.threads, physical_cores(), plan.smoke)
+        timing *= len(plan.compared) / len(timed)
+    pictures = 0 if plan.task.protocol == "original" else PICTURES + PICTURES_A_MODEL * len(plan.experiments)
+    return Forecast(cells, SECONDS_A_PICTURE * pictures, timing)
+
+
+def costs_of(experiment: Experiment, data: Splits, execution: Execution) -> tuple[float, float]:
+    """Seconds of a training step, and of the evaluation of one image."""
+    try:
+        return seconds_per_step(experiment, data, execution), seconds_per_image(experiment, data, execution)
+    except Exception:  # whatever it is, the cell itself will fail with it and record it
+        return 1e-9, 1e-9

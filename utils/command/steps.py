@@ -11,14 +11,13 @@ from utils import streams
 from utils.command.added import enlarged, remember
 from utils.command.locks import sole_writer
 from utils.command.looks import check_looks, going_on, look_in_words
-from utils.command.outputs import closing_lines, draw, in_short_lines, minutes, plan_in_words
+from utils.command.outputs import closing_lines, draw, in_short_lines, plan_in_words
 from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
-from utils.command.schedule import chosen_execution, estimate, make_jobs
+from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
 from utils.data.images import Splits, load_splits
-from utils.data.specs import data_sha256
 from utils.files import remove_leftovers
 from utils.findings.results import Results, read_results
 from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
@@ -29,6 +28,9 @@ from utils.streams import warn
 from utils.timing.models import timing_pass
 from utils.training.cell import CellJob
 from utils.training.device import Execution, physical_cores
+from utils.words import duration
+
+SECONDS_BETWEEN_DRAWINGS = 60
 
 
 @dataclass
@@ -36,12 +38,21 @@ class Outcome:
     """The outcome of a command.
 
     `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
-    the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed.
+    the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
+    whether there is something new that hasn't been drawn.
     """
 
     records: list[RunRecord] = field(default_factory=list)
     results: Results | None = None
     well: bool = True
+    stale: bool = False
+    drawn_at: float = field(default_factory=time.monotonic)
+
+    def draw_if_due(self, plan: Plan, kind: str) -> None:
+        """Draw if the last time is long ago, so that it costs no more than a part of a run."""
+        self.stale = True
+        if time.monotonic() - self.drawn_at >= SECONDS_BETWEEN_DRAWINGS:
+            self.draw(plan, kind)
 
     def draw(self, plan: Plan, kind: str) -> None:
         """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
@@ -51,13 +62,12 @@ class Outcome:
         except Exception as error:
             warn(f"not drawn: {type(error).__name__}: {error}")
             self.well = False
+        self.stale, self.drawn_at = False, time.monotonic()
 
 
 def results_of(plan: Plan, kind: str) -> Results:
     """What the plan's folder of records of `kind` holds."""
-    # Pinned checksums allow one content only, whose digest needs no data.
-    data = data_sha256(plan.spec, {}) if plan.spec.pinned else ""
-    return read_results(plan.records_folder(kind), plan.task, plan.declared, plan.code, data)
+    return read_results(plan.records_folder(kind), plan.task, plan.declared)
 
 
 def redraw(plan: Plan) -> int:
@@ -68,7 +78,7 @@ def redraw(plan: Plan) -> int:
     if not results.runs:
         return 2
     say(plan, conclusions(results))
-    streams.say(closing_lines(plan, []))
+    streams.say(closing_lines(plan, plan.redraws, []))
     say(plan, in_short_lines(plan, results))
     return 0
 
@@ -101,13 +111,16 @@ def train_and_draw(plan: Plan) -> int:
             train(plan, make_jobs(plan, execution, data.sha256), data, outcome)
         try:
             if time_models(plan, data, execution, outcome.records):
-                outcome.draw(plan, execution.kind)
+                outcome.stale = True
         except Exception as error:  # for example out of memory; the runs are already saved
             warn(f"no timing pass: {type(error).__name__}: {error}")
             outcome.well = False
+        finally:  # also after Ctrl-C
+            if outcome.stale:
+                outcome.draw(plan, execution.kind)
         say(plan, conclusions(outcome.results) if outcome.results else "")
-        say(plan, f"Took {minutes(time.monotonic() - started)}.")
-        streams.say(closing_lines(plan, outcome.records))
+        say(plan, f"Took {duration(time.monotonic() - started)}.")
+        streams.say(closing_lines(plan, execution.kind, outcome.records))
         say(plan, in_short_lines(plan, outcome.results))
         return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
 
@@ -135,9 +148,9 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
 
 
 def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome) -> None:
-    """Train the cells that have not finished. Publish each record at once; draw whenever a model is complete."""
-    done, waiting = prepare(plan, jobs, data)
-    with Progress(waiting, plan.quiet) as progress:
+    """Train the cells that have not finished. Publish each record at once; draw when a model is complete, if due."""
+    done, waiting, expected = prepare(plan, jobs, data)
+    with Progress(waiting, expected, plan.quiet) as progress:
         if why := why_not_apart(waiting):
             warn(f"{why}: runs train one after another in this process")
             trained = run_in_turn(waiting, progress.epoch_done)
@@ -149,8 +162,8 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome) -> No
             collect(plan, jobs, done, trained, progress, outcome)
 
 
-def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob]]:
-    """The records of the cells that finished before, and the cells to train, the longest first.
+def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob], Forecast]:
+    """The records of the cells that finished before, the cells to train, the longest first, and how long they take.
 
     Prints the plan. Raises what `check_models` and `check_everything` raise, with nothing changed, and OSError.
     """
@@ -173,11 +186,10 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
         remember(plan.output, plan.added)
     if plan.looks and not plan.drops_older_records:
         mark_looks(folder)
-    seconds = estimate(waiting, data, execution)
-    # The longest first: started last, it would run alone at the end while the other cores wait.
-    waiting.sort(key=lambda job: seconds[job.stem], reverse=True)
-    say(plan, plan_in_words(plan, jobs, waiting, seconds))
-    return done, waiting
+    expected = forecast(plan, waiting, data, execution)
+    waiting.sort(key=lambda job: list(expected.cells).index(job.stem))
+    say(plan, plan_in_words(plan, jobs, waiting, expected))
+    return done, waiting, expected
 
 
 def collect(
@@ -227,14 +239,15 @@ def collect(
             if drops and len(done) == len(jobs):
                 drops = not drop_older(record)
         if 0 in awaited.values():
-            outcome.draw(plan, kind)
+            outcome.draw_if_due(plan, kind)
         for record in trained:
+            progress.cell_done(record.stem)
             record = keep(record)
             outcome.records.append(record)
             if drops:
                 drops = not drop_older(record)
             if awaited[record.model] == 0:
-                outcome.draw(plan, kind)
+                outcome.draw_if_due(plan, kind)
     except BaseException:
         if published:
             outcome.draw(plan, kind)
@@ -256,12 +269,12 @@ def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequenc
         say(plan, "No timing pass: a model that failed can't be timed.")
         return False
     hashes = {name: plan.hashes[name] for name in names}
-    if not (trained or plan.time_only) and read_timing(folder, hashes, plan.code) is not None:
+    if not (trained or plan.time_only) and read_timing(folder, hashes, plan.declared.code) is not None:
         return False
     say(plan, "Timing pass ...")
     execution = replace(execution, threads=physical_cores())
     execution.prepare_process()
-    write_timing(folder, timing_pass(plan.compared, plan.hashes, plan.code, data, execution, plan.smoke))
+    write_timing(folder, timing_pass(plan.compared, plan.hashes, plan.declared.code, data, execution, plan.smoke))
     return True
 
 

@@ -114,13 +114,13 @@ SHAPES = DatasetSpec(
         for shape in ("disc", "ring", "square", "triangle", "cross")
         for texture in ("striped", "checked")
     ),
-    mean=(0.3402, 0.3413, 0.3458),
-    std=(0.2217, 0.2209, 0.2227),
+    mean=(0.2767, 0.2701, 0.2689),
+    std=(0.2668, 0.2696, 0.2704),
     arrays={
-        "train_images": ArraySpec((2000, 32, 32, 3)),
-        "train_labels": ArraySpec((2000,)),
-        "test_images": ArraySpec((500, 32, 32, 3)),
-        "test_labels": ArraySpec((500,)),
+        "train_images": ArraySpec((1000, 32, 32, 3)),
+        "train_labels": ArraySpec((1000,)),
+        "test_images": ArraySpec((250, 32, 32, 3)),
+        "test_labels": ArraySpec((250,)),
     },
 )
 # {data set: the small one that --smoke uses in its place}

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 from utils.contrasts import variants
-from utils.experiment import Task
+from utils.experiment import Declared, Task
 from utils.findings.overfitting import overfitting_by_looks, overfitting_of
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
 from utils.records.folder import judged_by_looks, read_runs
@@ -57,23 +56,17 @@ class Results:
         return pair if pair and share_a_seed(self.runs, *pair) else None
 
 
-def read_results(
-    folder: Path,
-    task: Task,
-    declared: Mapping[str, str],
-    code: Mapping[str, str] = MappingProxyType({}),
-    data: str = "",
-) -> Results:
-    """The results of `task` in a folder of records; the arguments are those of `utils.records.folder.read_runs`.
+def read_results(folder: Path, task: Task, declared: Declared) -> Results:
+    """The results of `task` in a folder of records.
 
     Raises RecordError if it can't be told whether the folder is judged by looks.
     """
-    found = read_runs(folder, task.name, declared, code, data)
+    found = read_runs(folder, task.name, declared)
     runs = {e.name: found.runs[e.name] for e in task.experiments if e.name in found.runs}
     of_ablation = [e.name for e in task.ablation]
     ablation = {}
     if not found.runs.keys().isdisjoint(of_ablation):
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
-    timing = read_timing(folder, {name: declared[name] for name in runs}, code)
+    timing = read_timing(folder, {name: declared.hashes[name] for name in runs}, declared.code)
     return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder))

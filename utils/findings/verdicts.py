@@ -223,4 +223,4 @@ def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast], by_looks: bool
 
 def open_after(verdicts: Sequence[Verdict], n: int) -> list[Verdict]:
     """Those that the look at `n` seeds could be made for, and that neither it nor a later one decided."""
-    return [verdict for verdict in verdicts if verdict.look >= n and not verdict.decided]
+    return [verdict for verdict in verdicts if (verdict.look or 0) >= n and not verdict.decided]

@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
+from utils.experiment import Declared
 from utils.files import visible, write_atomically
 from utils.records.record import RecordError, RunRecord, read_record, to_json, write_record
 from utils.stats.looks import LOOKS
@@ -32,17 +32,13 @@ class Records(NamedTuple):
     left_out: list[str]
 
 
-def read_runs(
-    folder: Path, task: str, declared: Mapping[str, str], code: Mapping[str, str] = MappingProxyType({}), data: str = ""
-) -> Records:
+def read_runs(folder: Path, task: str, declared: Declared) -> Records:
     """Read all records in `folder` and sort them into those that count for `task` and those that don't.
 
-    `declared` maps each model's name to its config hash, `code` to the hash of its code, if that is to be checked.
-    `data` is the SHA-256 of the data if only one content is possible, else "": then it is that of the latest run. An
-    older record that names no code, or no data where only one content is possible, counts. A record that can't be read
-    is left out, with the reason; it raises no error.
+    A record that can't be read is left out, with the reason; it raises no error.
     """
-    runs: dict[str, list[RunRecord]] = {name: [] for name in declared}
+    hashes, code, data = declared
+    runs: dict[str, list[RunRecord]] = {name: [] for name in hashes}
     diverged: dict[str, list[int]] = {}
     left_out = []
     latest = data or latest_data(folder)
@@ -56,10 +52,10 @@ def read_runs(
             continue
         if record.task != task:
             left_out.append(f"{path.name}: a record of {record.task}, not of {task}")
-        elif record.model not in declared:
+        elif record.model not in hashes:
             left_out.append(f"{path.name}: {task} declares no model {record.model}")
-        elif record.config_hash != declared[record.model]:
-            left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {declared[record.model]})")
+        elif record.config_hash != hashes[record.model]:
+            left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {hashes[record.model]})")
         elif (theirs := record.environment.get("model_hash", "")) and theirs != code.get(record.model, theirs):
             left_out.append(f"{path.name}: trained with other code of the model ({theirs}, now {code[record.model]})")
         elif record.data_sha256 != latest and latest and (record.data_sha256 or not data):
@@ -141,7 +137,8 @@ def publish(folder: Path, record: RunRecord) -> str:
 def reproduction(old: RunRecord, new: RunRecord) -> str:
     """Whether a finished run reproduces the history and the test predictions of an older one, in words.
 
-    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE. Times are not compared.
+    "Closely" means that no loss or accuracy of any epoch differs by more than CLOSE. Times are not compared. Of
+    runs that differ it says what has changed between them.
     """
     if old.config_hash != new.config_hash:
         return "by another recipe"
@@ -153,7 +150,27 @@ def reproduction(old: RunRecord, new: RunRecord) -> str:
     if largest == changed == 0:
         return "history and predictions reproduced exactly"
     word = "closely reproduced" if largest <= CLOSE else "not reproduced"
-    return f"{word} (history differs by up to {largest:.2g}, the predictions of {changed} test images differ)"
+    differ = f"history differs by up to {largest:.2g}, the predictions of {changed} test images differ"
+    return f"{word} ({'; '.join(filter(None, [differ, _changes(old, new)]))})"
+
+
+def _changes(old: RunRecord, new: RunRecord) -> str:
+    """What has changed, of all that changes the rounding of a run or more, in words; "" if nothing has.
+
+    What only one of the records names is left out. Threads round only where they compute, on a CPU.
+    """
+    words = {"device_name": "processor", "torch": "PyTorch", "source_hash": "training code"}
+    if new.environment["device"] == "cpu":
+        words = {"threads": "threads", **words}
+    changed = {
+        words[name]: f"from {old.environment[name]} to {new.environment[name]}"
+        for name in words
+        if name in old.environment and old.environment[name] != new.environment.get(name, old.environment[name])
+    }
+    told = ", ".join(f"{name} {how}" for name, how in changed.items())
+    if list(changed) == ["threads"]:
+        return f"the cause: {told}, so that sums are rounded in another order"
+    return told and f"changed: {told}"
 
 
 def drop_records(folder: Path, keep: Sequence[RunRecord]) -> None:

@@ -212,6 +212,7 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
     task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
     tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
+    steady = {(verdict.a, verdict.b) for verdict in results.stability_verdicts}
     looks = len(LOOKS) if results.by_looks else 1
     adjusted = f"p Holm-adjusted and times {looks} for the looks" if results.by_looks else "Holm-adjusted"
     rate = FAMILY_ERROR_RATE / looks
@@ -240,6 +241,7 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
                 f"{contrast.a} and {contrast.b}, steadiness: no verdict, since runs stopped after {lengths}"
                 for contrast in task.contrasts
                 if share_a_seed(runs, contrast.a, contrast.b)
+                and (contrast.a, contrast.b) not in steady
                 and (lengths := lengths_in_words(runs[contrast.a], runs[contrast.b]))
             ),
         ],

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -40,6 +40,24 @@ def warm_up(action: Callable[[], object], synchronize: Callable[[], None], secon
     return float(once)
 
 
+def expected_seconds(
+    once: Sequence[float], rounds: int, seconds: float, max_calls: int = 20, sample_seconds: float = SAMPLE_SECONDS
+) -> float:
+    """About how long a `benchmark` of actions takes of which a call takes `once` seconds, one number for each."""
+    share = seconds / (rounds * len(once))
+    total = 0.0
+    for call in once:
+        calls, repeats = _how_often(call, share, max_calls, sample_seconds)
+        total += max(WARM_UP_CALLS * call, WARM_UP_SECONDS if seconds else 0) + rounds * calls * repeats * call
+    return total
+
+
+def _how_often(once: float, share: float, max_calls: int, sample_seconds: float) -> tuple[int, int]:
+    """How many samples of a call of `once` seconds fill `share` seconds of a round, and how many calls are a sample."""
+    repeats = max(1, math.ceil(sample_seconds / once)) if share else 1
+    return int(np.clip(share / (once * repeats), 1, max_calls)), repeats
+
+
 def benchmark(
     actions: Mapping[str, Callable[[], object]],
     synchronize: Callable[[], None],
@@ -59,8 +77,7 @@ def benchmark(
     calls, repeats = {}, {}
     for name, action in actions.items():
         once = warm_up(action, synchronize, WARM_UP_SECONDS if seconds else 0)
-        repeats[name] = max(1, math.ceil(sample_seconds / once)) if seconds else 1
-        calls[name] = int(np.clip(share / (once * repeats[name]), 1, max_calls))
+        calls[name], repeats[name] = _how_often(once, share, max_calls, sample_seconds)
     durations: dict[str, list[np.ndarray]] = {name: [] for name in actions}
     shuffler = random.Random(2)  # a seed whose first orders of 3 and of 4 differ, even with two rounds
     for _ in range(rounds):

@@ -10,16 +10,21 @@ from torch import nn
 from utils.data.images import Splits, batch_sizes
 from utils.experiment import Experiment
 from utils.records.timing import TimingRecord
-from utils.timing.clock import benchmark, seconds_per_call
+from utils.timing.clock import benchmark, expected_seconds, seconds_per_call
 from utils.training.device import Execution
 from utils.training.fit import make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import UPDATE_RATIO_EVERY, GradientFlow
 from utils.training.machine import describe_environment
 from utils.training.model import build_model
+from utils.training.predict import predict
 from utils.training.seeds import epoch_offsets
 
 ROUNDS = 5
+IMAGES_TRIED = 100  # for a rough time of an evaluation
+THREADS_GAIN = 0.7  # a step with twice the threads takes about 1 / 2**0.7 of the time
 THROUGHPUT_BATCH_SIZE = 512
+# Rounds, steps in a call, share of the seconds below, images in a large batch.
+WHOLE_PASS, SMOKE_PASS = (ROUNDS, UPDATE_RATIO_EVERY, 1.0, THROUGHPUT_BATCH_SIZE), (2, 1, 0.0, 32)
 # Seconds that each part of the timing pass takes for all models together, without the warm-up.
 TRAIN_SECONDS, INFERENCE_SECONDS, LATENCY_SECONDS, THROUGHPUT_SECONDS = 30, 6, 3, 9
 
@@ -62,7 +67,7 @@ def timing_pass(
     update ratio and takes longer. With `smoke` there are two rounds with as few calls as possible. `hashes` maps each
     model to its config hash, `code` to the hash of its code.
     """
-    rounds, steps, share = (2, 1, 0.0) if smoke else (ROUNDS, UPDATE_RATIO_EVERY, 1.0)
+    rounds, steps, share, many = SMOKE_PASS if smoke else WHOLE_PASS
     models = {
         e.name: execution.place(build_model(e, data.image_shape, data.num_classes, 0)).eval() for e in experiments
     }
@@ -74,7 +79,7 @@ def timing_pass(
     inference = benchmark(_inference(models, data, batch_size, execution), wait, rounds, share * INFERENCE_SECONDS)
     # Each call by itself: the 95th percentile of means would hide the slow ones.
     latency = benchmark(_inference(models, data, 1, execution), wait, rounds, share * LATENCY_SECONDS, sample_seconds=0)
-    large = _inference(models, data, THROUGHPUT_BATCH_SIZE, execution)
+    large = _inference(models, data, many, execution)
     throughput = benchmark(large, wait, rounds, share * THROUGHPUT_SECONDS)
     measured = {}
     for experiment in experiments:
@@ -91,7 +96,7 @@ def timing_pass(
     return TimingRecord(
         environment=describe_environment(execution),
         batch_size=batch_size,
-        throughput_batch_size=THROUGHPUT_BATCH_SIZE,
+        throughput_batch_size=many,
         models=measured,
         config_hashes={experiment.name: hashes[experiment.name] for experiment in experiments},
         model_hashes={experiment.name: code[experiment.name] for experiment in experiments},
@@ -115,6 +120,34 @@ def _inference(
         return forward
 
     return {name: action(model) for name, model in models.items()}
+
+
+def seconds_of_a_pass(
+    costs: Sequence[tuple[float, float]], batch_size: int, threads: int, cores: int, smoke: bool = False
+) -> float:
+    """About how long a timing pass takes of models with these `costs`, (seconds a step, seconds an image).
+
+    They were measured with `threads` threads, of the `cores` that the pass has.
+    """
+    rounds, steps, share, many = SMOKE_PASS if smoke else WHOLE_PASS
+    faster = (threads / cores) ** THREADS_GAIN
+    steps = [faster * steps * step for step, _ in costs]
+    images = [faster * image for _, image in costs]
+    throughput = [many * image for image in images]
+    return (
+        expected_seconds(steps, rounds, share * TRAIN_SECONDS)
+        + expected_seconds([batch_size * image for image in images], rounds, share * INFERENCE_SECONDS)
+        + expected_seconds(images, rounds, share * LATENCY_SECONDS, sample_seconds=0)
+        + expected_seconds(throughput, rounds, share * THROUGHPUT_SECONDS)
+    )
+
+
+def seconds_per_image(experiment: Experiment, data: Splits, execution: Execution) -> float:
+    """A rough duration of the evaluation of one image in seconds, from one batch after another to warm up."""
+    model = execution.place(build_model(experiment, data.image_shape, data.num_classes, seed=0))
+    images = data.test.take(np.arange(min(IMAGES_TRIED, len(data.test))))
+    durations = seconds_per_call(lambda: predict(model, images, execution), execution.synchronize, 2)
+    return float(durations[-1]) / len(images)
 
 
 def seconds_per_step(experiment: Experiment, data: Splits, execution: Execution, steps: int = 2) -> float:
