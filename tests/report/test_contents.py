@@ -57,7 +57,7 @@ def test_everything_odd_about_the_files_is_told():
         loose=("notes.txt",),
     )[3:]
     assert found == [
-        "3 images are the same as others; equal ones are in one part (a/1 = a/2 = a/3; b/1 = b/2)",
+        "3 images are the same as others at this size; equal ones are in one part (a/1 = a/2 = a/3; b/1 = b/2)",
         "1 image in more than one part of the folder, which makes accuracies look better than they are "
         "(test/a/1 = train/a/1)",
         "1 image in more than one class (a/7 = b/7)",

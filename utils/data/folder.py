@@ -44,11 +44,16 @@ def read_folder(root: Path, data_dir: Path, target: Target, skip_bad: bool = Fal
 
 def in_words(root: Path, faults: Mapping[Path, DataError], files: int) -> str:
     """One line for each file that can't be used."""
-    lines = [f"  - {path.relative_to(root)}: {fault}\n" for path, fault in faults.items()]
+    lines = [f"  - {within(root, path)}: {fault}\n" for path, fault in faults.items()]
     return (
         f"{len(faults)} of {files} files in {root} can't be used:\n{''.join(lines)}"
         "Mend them or move them elsewhere, or go on without them by --skip-bad."
     )
+
+
+def within(root: Path, path: Path) -> str:
+    """A file's path within the folder, printable."""
+    return shown_name(path.relative_to(root).as_posix())
 
 
 def describe(
@@ -65,16 +70,13 @@ def describe(
         counts[example.part][example.file.label] += 1
     sizes = sorted({(e.facts.width, e.facts.height) for e in examples}, key=lambda size: (size[0] * size[1], size))
 
-    def within(path: Path) -> str:
-        return path.relative_to(root).as_posix()
-
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in sorted(examples, key=lambda example: example.file.path):
         groups[example.facts.pixels].append(example)
     found: dict[str, list[tuple[str, ...]]] = {"equal": [], "across": [], "contradictory": []}
     for group in groups.values():
         if len(group) > 1:
-            paths = tuple(within(example.file.path) for example in group)
+            paths = tuple(within(root, example.file.path) for example in group)
             several_classes = len({example.file.label for example in group}) > 1
             several_parts = len({example.part for example in group}) > 1
             for kind, holds in (("across", several_parts), ("contradictory", several_classes)):
@@ -95,9 +97,9 @@ def describe(
         largest=sizes[-1],
         sizes=len(sizes),
         enlarged=sum(smaller(e.facts.width, e.facts.height) < target.size for e in examples),
-        several=tuple(sorted(within(example.file.path) for example in examples if example.facts.several)),
-        skipped={within(path): str(fault) for path, fault in faults.items()},
-        loose=tuple(map(within, layout.loose)),
+        several=tuple(sorted(within(root, example.file.path) for example in examples if example.facts.several)),
+        skipped={within(root, path): str(fault) for path, fault in faults.items()},
+        loose=tuple(within(root, path) for path in layout.loose),
         **{kind: tuple(sorted(groups)) for kind, groups in found.items()},
     )
 

@@ -28,7 +28,7 @@ PADDING = 4  # pixels on each side, for random crops
 
 @dataclass(frozen=True)
 class ImageSet:
-    """`images` (N, H, W, C) uint8 and `labels` (N,) int64, on one device.
+    """`images` (N, H, W, C) uint8 and `labels` (N,) int64, on whose device batches come: see `to`.
 
     `mean` and `std` have one value per channel, for pixels scaled to [0, 1].
     """

@@ -29,7 +29,7 @@ from utils.streams import warn
 FOLDER = "images"  # in the data folder
 UNFINISHED = "unfinished-"
 ROWS_AT_ONCE = 1024
-FILES_AT_ONCE = 4096
+FILES_AT_ONCE = 512  # decoded images wait in memory for the one before them
 SMALLEST_STD = 1 / 255  # of a channel that is the same in all images
 
 Decoded = tuple[np.ndarray | None, ImageFacts]
@@ -91,7 +91,7 @@ def read_set(spec: DatasetSpec, data_dir: Path) -> dict[str, np.ndarray]:
     try:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in spec.arrays}
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{folder} is damaged or gone ({error}): start again to have it made again") from error
+        raise DataError(f"{folder} is damaged or gone ({error})") from error
     check_arrays(spec, arrays)
     return arrays
 
@@ -147,7 +147,7 @@ def _in_parallel(paths: Sequence[Path], known: Mapping[str, Row], target: Target
         except DataError as error:
             return error
 
-    # Threads, since Pillow and hashlib work without Python's lock; and some files at a time, since all wait in a queue.
+    # Threads, since Pillow and hashlib work without Python's lock.
     with ThreadPoolExecutor(cpu_count()) as threads, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's: what matters here is an error
         with tqdm(total=len(paths), unit="image", desc="reading images", disable=None) as progress:
@@ -186,9 +186,9 @@ def keep_set(
     try:
         spec = _kept_spec(folder, name, class_names)
         read_set(spec, store.parent.parent)
-    except (DataError, FileNotFoundError) as error:
-        if isinstance(error, DataError):
-            warn(f"warning: {error}; it is made again")
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        if folder.exists():
+            warn(f"warning: {folder} is damaged ({error}); it is made again")
         _write_set(folder, target, examples, known_rows(store, target))
         spec = _kept_spec(folder, name, class_names)
     for unfinished in store.glob(f"{UNFINISHED}*"):

@@ -13,7 +13,7 @@ def contents_in_words(contents: Contents) -> list[str]:
     found = [_counts(contents), _sizes(contents), _classes(contents)]
     if contents.equal:
         copies = sum(map(len, contents.equal)) - len(contents.equal)
-        same = "is the same as another one" if copies == 1 else "are the same as others"
+        same = "is the same as another one at this size" if copies == 1 else "are the same as others at this size"
         found.append(f"{plural(copies, 'image')} {same}; equal ones are in one part ({_groups(contents.equal)})")
     if contents.across:
         found.append(
