@@ -31,6 +31,10 @@ FILES = (
     "test_sources",
     "test_fetch",
     "test_cache",
+    "test_decode",
+    "test_layout",
+    "test_split",
+    "test_folder",
 )
 INTRODUCTION = """# Faults
 

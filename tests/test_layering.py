@@ -29,6 +29,7 @@ SINGLE_MODULES = {
     "streams": set(),
     "files": {"streams"},
     "checkout": set(),
+    "contents": set(),
     "experiment": set(),
     "contrasts": {"experiment", "files"},
     "words": {"stats"},

@@ -157,3 +157,13 @@ def test_out_of_memory_is_an_error_after_which_training_goes_on(device, shapes):
     with pytest.raises(torch.OutOfMemoryError):
         torch.empty(2**50, device=device)
     assert_same_bits(before, trained(NETS[0], shapes, execution))
+
+
+def test_images_that_stay_in_the_computer_s_memory_give_the_same_bits(shapes, device, tmp_path, monkeypatch):
+    execution = execution_of(device, "fp32")
+    monkeypatch.setattr("utils.data.images.room_for_images", lambda _: 0)
+    stayed = load_splits(SHAPES, tmp_path).to(device)
+    assert stayed.train.images.device.type == "cpu" and shapes.train.images.device == device
+    for experiment in NETS[1:3]:  # without and with augmentation
+        (history, logits, norms), (expected, *others) = (trained(experiment, d, execution) for d in (stayed, shapes))
+        assert history == expected and logits.equal(others[0]) and np.array_equal(norms, others[1])

@@ -1,8 +1,11 @@
 """Images and labels that stay on the device: making a batch is an indexing operation and a normalisation.
 
-The data sets are small (CIFAR-10 has 180 MB as uint8), so no loader processes and no copies per batch are needed.
+Most data sets are small (CIFAR-10 has 180 MB as uint8), so no loader processes and no copies per batch are needed.
+A folder of images may be larger than memory: its arrays are memory maps. A CPU takes batches straight from the map, so
+that all processes share its pages; a GPU too, where a part is larger than 1/DEVICE_SHARE of the GPU's memory.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,17 +17,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.data.sources import load_arrays
-from utils.data.specs import DataError, DatasetSpec, data_sha256
+from utils.data.specs import SPLIT_SEED, DataError, DatasetSpec, data_sha256
+from utils.data.store import read_set
 
 HOLD_OUT = 5000  # training images held out for validation
 FIT_SUBSET = 5000  # training images on which fit_loss is computed
-SPLIT_SEED = 0  # fixed, so that all models and seeds are compared on the same validation images
+DEVICE_SHARE = 16  # up to five processes keep the same images on a GPU, and the nets need most of its memory
 PADDING = 4  # pixels on each side, for random crops
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """`images` (N, H, W, C) uint8 and `labels` (N,) int64, on one device.
+    """`images` (N, H, W, C) uint8 and `labels` (N,) int64, on whose device batches come: see `to`.
 
     `mean` and `std` have one value per channel, for pixels scaled to [0, 1].
     """
@@ -39,11 +43,17 @@ class ImageSet:
 
     def take(self, indices: np.ndarray) -> "ImageSet":
         """The images and labels at `indices`, as a new ImageSet."""
-        rows = torch.as_tensor(indices, device=self.labels.device)
+        rows = torch.as_tensor(indices, device=self.images.device)
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
+    def first(self, count: int) -> "ImageSet":
+        """The first images, at most `count`, without copying them."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
     def to(self, device: torch.device) -> "ImageSet":
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """The same on another device. Images that would take too much of its memory stay where they are."""
+        images = self.images.to(device) if self.images.nbytes <= room_for_images(device) else self.images
+        return replace(self, images=images, labels=self.labels.to(device))
 
     def batches(
         self, batch_size: int, order: Tensor | None = None, offsets: Tensor | None = None
@@ -55,11 +65,12 @@ class ImageSet:
         The last batch may have another size, see `batch_sizes`.
         """
         scale, shift = self._scale_and_shift
+        order = order if order is None else order.to(self.images.device)
         start = 0
         for size in batch_sizes(len(self) if order is None else len(order), batch_size):
             rows = slice(start, start + size) if order is None else order[start : start + size]
             start += size
-            images = self.images[rows]  # (B, H, W, C)
+            images = self.images[rows].to(self.labels.device)  # (B, H, W, C)
             if offsets is not None:
                 images = crop_and_flip(images, offsets[rows])
             images = images.float().mul_(scale).sub_(shift)
@@ -76,6 +87,13 @@ class ImageSet:
         """
         std = torch.tensor(self.std, device=self.labels.device)
         return 1 / (255 * std), torch.tensor(self.mean, device=self.labels.device) / std
+
+
+def room_for_images(device: torch.device) -> float:
+    """How many bytes of images a set may keep on the device: 1/DEVICE_SHARE of its memory, on a CPU any number."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / DEVICE_SHARE
+    return torch.mps.recommended_max_memory() / DEVICE_SHARE if device.type == "mps" else float("inf")
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:
@@ -174,7 +192,10 @@ def image_set(images: np.ndarray, labels: np.ndarray, spec: DatasetSpec) -> Imag
     """An ImageSet on the CPU from uint8 images (N, H, W) or (N, H, W, C) and labels (N,)."""
     if images.ndim == 3:
         images = images[..., None]  # (N, H, W) -> (N, H, W, 1)
-    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), spec.mean, spec.std)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a memory map is read-only, and nothing here writes into images
+        pixels = torch.from_numpy(images)
+    return ImageSet(pixels, torch.from_numpy(labels.astype(np.int64)), spec.mean, spec.std)
 
 
 def load_splits(
@@ -188,7 +209,7 @@ def load_splits(
 
     Raises utils.data.specs.DataError if no source has the data, or if they are wrong or too few.
     """
-    arrays = load_arrays(spec, data_dir, download)
+    arrays = read_set(spec, data_dir) if spec.folder else load_arrays(spec, data_dir, download)
     train = image_set(arrays["train_images"], arrays["train_labels"], spec)
     test = image_set(arrays["test_images"], arrays["test_labels"], spec)
     classes = len(spec.class_names)
@@ -199,7 +220,9 @@ def load_splits(
         return images.take(stratified_subset(images.labels.numpy(), size, classes)[1])
 
     val = test
-    if protocol == "holdout":
+    if "val_images" in arrays:
+        val = image_set(arrays["val_images"], arrays["val_labels"], spec)
+    elif protocol == "holdout":
         size = min(HOLD_OUT, len(train) // 5)  # a fifth of the embedded data sets, which are small
         kept, held_out = stratified_subset(arrays["train_labels"], size, classes)
         val, train = train.take(held_out), train.take(kept)
@@ -207,8 +230,8 @@ def load_splits(
         if protocol == "holdout":
             val = part(val, max(classes, round(len(val) * limit / len(train))))
         train = part(train, limit)
-    if len(train) < FIT_SUBSET + classes:  # too small to split: one of each class must remain
-        fit = train.take(np.arange(min(FIT_SUBSET, len(train))))
+    if spec.folder or len(train) < FIT_SUBSET + classes:  # in a random order; too small to split, one of each remaining
+        fit = train.first(FIT_SUBSET)
     else:
         fit = part(train, FIT_SUBSET)
     return Splits(train, fit, val, test, classes, data_sha256(spec, arrays))

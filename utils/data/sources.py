@@ -84,7 +84,7 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
         raise DataError(f"the data folder {data_dir} is a file: name a folder by --data-dir or CNN_COMPARE_DATA")
     tried: list[str] = []
     # Without download nothing is written into the data folder, not even a lock.
-    with _one_at_a_time(data_dir, spec.name) if download else nullcontext():
+    with one_at_a_time(data_dir, spec.name) if download else nullcontext():
         try:
             return read_cache(spec, cache)  # another process may have written it while this one waited for the lock
         except (DataError, FileNotFoundError) as error:
@@ -104,7 +104,7 @@ def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dic
 
 
 @contextmanager
-def _one_at_a_time(data_dir: Path, name: str) -> Iterator[None]:
+def one_at_a_time(data_dir: Path, name: str) -> Iterator[None]:
     """Hold the lock of a data set, if the folder can be locked; leave no folder behind that nothing was put into."""
     new = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     lock = data_dir / f".{name}.lock"

@@ -9,6 +9,7 @@ import numpy as np
 from utils.files import sha256
 
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
+SPLIT_SEED = 0  # fixed, so that all models and seeds are compared on the same validation images
 
 
 class DataError(ValueError):
@@ -28,7 +29,8 @@ class DatasetSpec:
     """A data set in canonical form: four uint8 arrays, named as in ARRAY_NAMES.
 
     Images have the shape (N, H, W) or (N, H, W, 3), labels (N,), holding indices into `class_names`. `mean` and
-    `std` are those of the training pixels scaled to [0, 1], one value per channel.
+    `std` are those of the training pixels scaled to [0, 1], one value per channel. A folder of images has
+    "val_images" and "val_labels" too, and `folder` names where in the data folder its arrays lie as .npy files.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     arrays: Mapping[str, ArraySpec]
+    folder: str = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -126,17 +129,17 @@ STAND_INS = {"mnist": DIGITS, "cifar10": SHAPES}
 
 def check_arrays(spec: DatasetSpec, arrays: Mapping[str, np.ndarray]) -> None:
     """Raise DataError, which names the array and the fault, unless `arrays` match `spec`, with their checksums."""
-    missing = [name for name in ARRAY_NAMES if name not in arrays]
+    missing = [name for name in spec.arrays if name not in arrays]
     if missing:
         raise DataError(f"{spec.name}: no {' and no '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
-    for split in ("train", "test"):
+    for split in [name.removesuffix("_images") for name in spec.arrays if name.endswith("_images")]:
         _check_labels(spec, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
     shape = spec.arrays["train_images"].shape
     channels = shape[3] if len(shape) == 4 else 1
     if not len(spec.mean) == len(spec.std) == channels or min(spec.std) <= 0:
         raise DataError(f"{spec.name}: mean and std need {channels} values, one for each channel, and each std above 0")
-    for name in ARRAY_NAMES:
-        array, expected = arrays[name], spec.arrays[name]
+    for name, expected in spec.arrays.items():
+        array = arrays[name]
         if array.dtype != np.uint8 or array.shape != expected.shape:
             raise DataError(
                 f"{spec.name}: {name} is {array.dtype} of shape {array.shape}, not uint8 of shape {expected.shape}"

@@ -41,6 +41,6 @@ def confident_mistakes(logits: Tensor, data: ImageSet) -> dict[str, np.ndarray]:
     kept = wrong[confidences[wrong].argsort(descending=True, stable=True)][:MISTAKES_KEPT]
     return {
         "mistake_indices": kept.cpu().numpy(),
-        "mistake_images": data.images[kept].permute(0, 3, 1, 2).contiguous().cpu().numpy(),  # (M, C, H, W)
+        "mistake_images": data.take(kept).images.permute(0, 3, 1, 2).contiguous().cpu().numpy(),  # (M, C, H, W)
         "mistake_confidences": confidences[kept].cpu().numpy(),
     }
