@@ -64,8 +64,8 @@ TIME = {
 CHANGE = {
     "better": "{what} {changed} test accuracy by {lead}: {higher} is better than {lower}",
     "equivalent": "{what} changes test accuracy by less than {margin}: {a} and {b} are equivalent",
-    "not distinguished": "what {what} does to test accuracy is not decided: it {moved} by {size} on average, which "
-    "chance could explain",
+    "not distinguished": "what {what} does to test accuracy is not decided: it {moved} by {size} on average over "
+    "{seeds}, which chance could explain",
     "too few seeds": "it takes {fewest} seeds to say what {what} does to test accuracy; so far it {moved} by {size}",
     "undefined": "what {what} does to test accuracy is undefined: it {moved} by the same in every seed, {size}",
 }
@@ -112,7 +112,7 @@ def in_short(results: Results, original: Original) -> list[Sentence]:
         (_costs(results, ranking), COSTS),
         (_other_verdicts(results, ranking), VERDICTS),
         (_diverged(results), ACCURACY),
-        (_open(results), VERDICTS if results.accuracy_verdicts else OVERFITTING),
+        (_open(results), _section_of_what_is_open(results)),
         (_claims(results, original), CLAIMS),
     ]
     # A model's name keeps its letters, as in "resnet18 has the highest accuracy".
@@ -212,6 +212,7 @@ def _change(results: Results) -> str:
         changed="raised" if change > 0 else "lowered",
         moved="rose" if change > 0 else "fell",
         size=_points(abs(change)),
+        seeds=plural(len(verdict.seeds), "seed"),
         fewest=FEWEST_SEEDS,
     )
 
@@ -287,6 +288,14 @@ def _open(results: Results) -> str:
     if not items:
         return OPEN["nothing"] if verdicts and words <= {"better", "equivalent", "overfits", "rises", "none"} else ""
     return f"still open: {'; '.join(items)}"
+
+
+def _section_of_what_is_open(results: Results) -> str:
+    """That on overfitting if only overfitting is open, or there are no other verdicts."""
+    verdicts = results.accuracy_verdicts
+    overfitting = any(results.overfitting[model].word == "not decided" for model in results.runs)
+    only = overfitting and all(verdict.decided for verdict in verdicts)
+    return OVERFITTING if only or not verdicts else VERDICTS
 
 
 def _claims(results: Results, original: Original) -> str:
