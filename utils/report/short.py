@@ -12,11 +12,11 @@ import numpy as np
 from utils.contrasts import differences, variants
 from utils.findings.ranking import Ranking, between, rank
 from utils.findings.results import Results
-from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
+from utils.findings.verdicts import Verdict, compared_times
 from utils.records.record import share_a_seed
 from utils.report.claims import outcomes
 from utils.report.original import Original
-from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
+from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.overfitting import FEWEST_EPOCHS, Overfitting
 from utils.stats.power import MOST_SEEDS
 from utils.words import in_a_row, plural, runs_in_words
@@ -182,11 +182,8 @@ def _costs(results: Results, ranking: Ranking) -> str:
     both = {"a": a, "b": b, "times": None, "share": None}
     if timing is None or not {a, b} <= timing.models.keys():
         word = "not measured"
-    elif timing.rounds < FEWEST_ROUNDS:
-        word = "too few rounds"
     else:
-        ratio = ratio_interval(*(timing.models[model]["train_epoch_seconds"] for model in (a, b)))
-        word = "slower" if ratio.low > 1 + FASTER else "faster" if ratio.high < 1 - FASTER else "not distinguished"
+        word, ratio = compared_times(timing, a, b)
         both |= {"times": f"{ratio.estimate:.1f}", "share": f"{100 * ratio.estimate:.0f}"}
     parameters = f"{a} has {count[a]} parameters, {b} {count[b]}"
     if count[a] == count[b]:
