@@ -180,8 +180,8 @@ WHAT = "egularisation by weight decay and dropout"
         (VARIED, f"R{WHAT} changes test accuracy by less than 0.50 points: A and B are equivalent"),
         (
             UNSURE,
-            f"What r{WHAT} does to test accuracy is not decided: it fell by 0.70 points on average, which chance could "
-            "explain",
+            f"What r{WHAT} does to test accuracy is not decided: it fell by 0.70 points on average over 3 seeds, "
+            "which chance could explain",
         ),
         ([9100], f"It takes 3 seeds to say what r{WHAT} does to test accuracy; so far it rose by 1.0 points"),
         (
@@ -284,6 +284,8 @@ def test_what_is_open_and_what_it_would_take():
     pairs = r"Still open: whether A or B is more accurate, which (about \d+|more than 50) seeds would probably decide"
     model = r"; whether C overfits, which (about \d+|more than 50) seeds would probably decide"
     assert re.fullmatch(pairs + model + "; 1 planned comparison of models without a common seed", text)
+    alone = in_short(Results(task_of(), {"C": runs["C"]}), NONE)
+    assert [s.section for s in alone if s.text.startswith("Still open: whether C overfits")] == ["Overfitting"]
 
 
 def test_few_seeds_leave_all_open_that_takes_more_and_nothing_may_be_open():

@@ -78,8 +78,10 @@ def in_short_lines(plan: Plan, results: Results | None) -> str:
     if results is None or plan.task.protocol == "original":
         return ""
     sentences = [f"{sentence.text}." for sentence in in_short(results, original_of(plan))]
-    lines = [textwrap.fill(text, 100, initial_indent="- ", subsequent_indent="  ") for text in sentences]
-    return "\n".join(["", "In short:", *lines]) if lines else ""
+    # A model's name stays whole.
+    wrapper = textwrap.TextWrapper(100, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+    lines = map(wrapper.fill, sentences)
+    return "\n".join(["", "In short:", *lines]) if sentences else ""
 
 
 def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
@@ -176,7 +178,8 @@ def where_the_pages_are(plan: Plan, kind: str) -> str:
     if not instead:
         return f"Pictures, RESULTS.md and records: {shown(plan.output)}"
     where = f"{shown(plan.output)} and {README.name}" if plan.updates_readme else shown(plan.output)
+    not_both = " instead of --until-decided" if plan.looks else " instead of --time-only" if plan.time_only else ""
     return (
         f"Pictures and RESULTS.md of {kind}: {shown(plan.output / kind)}; records: {shown(plan.records_folder(kind))}\n"
-        f"{where} still show {instead}. To show {kind}: the same command with --replot --kind {kind}"
+        f"{where} still show {instead}. To show {kind}: the same command with --replot --kind {kind}{not_both}"
     )

@@ -3,10 +3,10 @@
 import numpy as np
 
 from utils.findings.depth import DepthVerdict
-from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
+from utils.findings.verdicts import FEWEST_ROUNDS, Verdict, compared_times
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
-from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
+from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.looks import LOOKS
 from utils.stats.paired import mcnemar, over_images
 from utils.words import (
@@ -116,13 +116,10 @@ def _needed(verdict: Verdict) -> str:
 
 def time_sentence(timing: TimingRecord, a: str, b: str) -> str:
     """Which of two models trains an epoch faster: "faster" only if the interval over enough rounds lies beyond 2%."""
-    times = {name: timing.models[name]["train_epoch_seconds"] for name in (a, b)}
-    ratio = ratio_interval(times[a], times[b])
+    word, ratio = compared_times(timing, a, b)
     if ratio.estimate > 1:
-        a, b, ratio = b, a, ratio_interval(times[b], times[a])
-    word = "faster" if ratio.high < 1 - FASTER else "not distinguished"
-    if timing.rounds < FEWEST_ROUNDS:
-        word = "too few rounds"
+        a, b = b, a
+        word, ratio = compared_times(timing, a, b)
     return TRAINING_TIME[word].format(
         a=a, b=b, share=share_of_time(ratio, b), rounds=timing.rounds, fewest=FEWEST_ROUNDS
     )

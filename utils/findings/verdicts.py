@@ -9,8 +9,9 @@ import numpy as np
 from utils.experiment import Contrast
 from utils.findings.runs import lengths_in_words, of_look
 from utils.records.record import RunRecord, Runs, paired
+from utils.records.timing import TimingRecord
 from utils.stats.curves import roughness
-from utils.stats.intervals import FEWEST_SEEDS, Interval
+from utils.stats.intervals import FEWEST_SEEDS, Interval, ratio_interval
 from utils.stats.looks import LOOKS
 from utils.stats.paired import FAMILY_ERROR_RATE, Comparison, equivalent, holm, paired_comparison
 from utils.stats.power import seeds_needed
@@ -219,6 +220,20 @@ def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast], by_looks: bool
         comparable=lambda a, b: not lengths_in_words(a, b),
         by_looks=by_looks,
     )
+
+
+def compared_times(timing: TimingRecord, a: str, b: str, measure: str = "train_epoch_seconds") -> tuple[str, Interval]:
+    """What `a` is to `b`, and its time as a multiple of that of `b`, with the 95% interval over rounds.
+
+    "faster" or "slower" if the interval lies more than 2% from 1 for the slower of the two, else "not distinguished";
+    "too few rounds" for a pass that gives no verdict.
+    """
+    ratio = ratio_interval(timing.models[a][measure], timing.models[b][measure])
+    if timing.rounds < FEWEST_ROUNDS:
+        return "too few rounds", ratio
+    if ratio.high < 1 - FASTER:
+        return "faster", ratio
+    return "slower" if ratio.low > 1 / (1 - FASTER) else "not distinguished", ratio
 
 
 def open_after(verdicts: Sequence[Verdict], n: int) -> list[Verdict]:

@@ -15,11 +15,11 @@ from utils.findings.overfitting import overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import plateau_epochs
 from utils.findings.sentences import accuracy_sentence, depth_sentence, stability_sentence
-from utils.findings.verdicts import FASTER, Verdict
+from utils.findings.verdicts import Verdict, compared_times
 from utils.records.record import RunRecord, paired
 from utils.report.original import Claim
 from utils.stats.curves import LAST_EPOCHS
-from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval, ratio_interval
+from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval
 from utils.stats.overfitting import Overfitting
 from utils.words import lost_runs_in_words, plateau_in_words, plural, ratio_in_words, share_of_time, with_bounds
 
@@ -94,8 +94,8 @@ def _quicker(results: Results, pairs: Pairs, measure: str, what: str) -> list[Fi
         if results.timing is None or not {first, second} <= results.timing.models.keys():
             findings.append(Finding(None, f"{first} and {second}: not timed"))
             continue
-        ratio = ratio_interval(*(results.timing.models[model][measure] for model in (first, second)))
-        holds = True if ratio.high < 1 - FASTER else False if ratio.low > 1 + FASTER else None
+        word, ratio = compared_times(results.timing, first, second, measure)
+        holds = {"faster": True, "slower": False}.get(word)
         findings.append(Finding(holds, f"{what} of {first} takes {share_of_time(ratio, second)}"))
     return findings
 

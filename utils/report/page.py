@@ -75,7 +75,7 @@ def results_text(results: Results, original: Original) -> str:
             _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
             training_table(results),
         ],
-        OVERFITTING: [_overfitting(results)],
+        OVERFITTING: _lists(_overfitting(results)),
         COSTS: [
             _picture("comparison", f"{what} of each model"),
             _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
@@ -143,6 +143,10 @@ def for_markdown(results: Results) -> Results:
     )
 
 
+def _lists(parts: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
+
+
 def _paragraphs(parts: Sequence[str | None]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -196,13 +200,13 @@ def conclusions(results: Results) -> str:
         f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
         for model, records in results.runs.items()
     ]
-    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(results).items()]
+    parts = _verdicts(results) | _overfitting(results)
+    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in parts.items()]
     return _paragraphs(
         [
             "Test accuracy, final weights:\n" + "\n".join(accuracies),
             _sentence_on_seeds(results),
             *sentences,
-            _overfitting(results),
         ]
     )
 
@@ -276,7 +280,7 @@ def _contrasts(results: Results) -> str:
         parts["What the contrasted experiments differ in, besides the class of the model"] = [
             _recipes_in_words(task, contrast) for contrast in compared
         ]
-    lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
+    lists = _lists(parts)
     picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero")
     return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
 
@@ -293,13 +297,15 @@ def _pairs_in_words(values: Mapping[str, tuple]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
 
 
-def _overfitting(results: Results) -> str:
+def _overfitting(results: Results) -> dict[str, list[str]]:
+    """The verdicts on overfitting, {title: sentences}."""
     lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
     level = level_in_words(1 - 2 * (LOOK_TAIL if results.by_looks else TAIL))
-    return (
+    title = (
         "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
-        f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md):\n\n{bullets(lines)}"
+        f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md)"
     )
+    return {title: lines}
 
 
 def _claims(results: Results, original: Original) -> str:

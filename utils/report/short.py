@@ -12,11 +12,11 @@ import numpy as np
 from utils.contrasts import differences, variants
 from utils.findings.ranking import Ranking, between, rank
 from utils.findings.results import Results
-from utils.findings.verdicts import FASTER, FEWEST_ROUNDS, Verdict
+from utils.findings.verdicts import Verdict, compared_times
 from utils.records.record import share_a_seed
 from utils.report.claims import outcomes
 from utils.report.original import Original
-from utils.stats.intervals import FEWEST_SEEDS, ratio_interval
+from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.overfitting import FEWEST_EPOCHS, Overfitting
 from utils.words import in_a_row, plural, runs_in_words, seeds_needed_in_words
 
@@ -63,8 +63,8 @@ TIME = {
 CHANGE = {
     "better": "{what} {changed} test accuracy by {lead}: {higher} is better than {lower}",
     "equivalent": "{what} changes test accuracy by less than {margin}: {a} and {b} are equivalent",
-    "not distinguished": "what {what} does to test accuracy is not decided: it {moved} by {size} on average, which "
-    "chance could explain",
+    "not distinguished": "what {what} does to test accuracy is not decided: it {moved} by {size} on average over "
+    "{seeds}, which chance could explain",
     "too few seeds": "it takes {fewest} seeds to say what {what} does to test accuracy; so far it {moved} by {size}",
     "undefined": "what {what} does to test accuracy is undefined: it {moved} by the same in every seed, {size}",
 }
@@ -111,7 +111,7 @@ def in_short(results: Results, original: Original) -> list[Sentence]:
         (_costs(results, ranking), COSTS),
         (_other_verdicts(results, ranking), VERDICTS),
         (_diverged(results), ACCURACY),
-        (_open(results), VERDICTS if results.accuracy_verdicts else OVERFITTING),
+        (_open(results), _section_of_what_is_open(results)),
         (_claims(results, original), CLAIMS),
     ]
     # A model's name keeps its letters, as in "resnet18 has the highest accuracy".
@@ -188,11 +188,8 @@ def _costs(results: Results, ranking: Ranking) -> str:
     both = {"a": a, "b": b, "times": None, "share": None}
     if timing is None or not {a, b} <= timing.models.keys():
         word = "not measured"
-    elif timing.rounds < FEWEST_ROUNDS:
-        word = "too few rounds"
     else:
-        ratio = ratio_interval(*(timing.models[model]["train_epoch_seconds"] for model in (a, b)))
-        word = "slower" if ratio.low > 1 + FASTER else "faster" if ratio.high < 1 - FASTER else "not distinguished"
+        word, ratio = compared_times(timing, a, b)
         both |= {"times": f"{ratio.estimate:.1f}", "share": f"{100 * ratio.estimate:.0f}"}
     parameters = f"{a} has {count[a]} parameters, {b} {count[b]}"
     if count[a] == count[b]:
@@ -217,7 +214,8 @@ def _change(results: Results) -> str:
         what=f"regularisation by {fields}" if regularised else f"the change of {fields} from {a} to {b}",
         changed="raised" if change > 0 else "lowered",
         moved="rose" if change > 0 else "fell",
-        size=f"{_points(abs(change))}{_of_look(verdict)}",
+        size=_points(abs(change)),
+        seeds=plural(len(verdict.seeds), "seed"),
         fewest=FEWEST_SEEDS,
     )
 
@@ -297,6 +295,14 @@ def _open(results: Results) -> str:
     if not items:
         return OPEN["nothing"] if verdicts and words <= {"better", "equivalent", "overfits", "rises", "none"} else ""
     return f"still open: {'; '.join(items)}"
+
+
+def _section_of_what_is_open(results: Results) -> str:
+    """That on overfitting if only overfitting is open, or there are no other verdicts."""
+    verdicts = results.accuracy_verdicts
+    overfitting = any(results.overfitting[model].word == "not decided" for model in results.runs)
+    only = overfitting and all(verdict.decided for verdict in verdicts)
+    return OVERFITTING if only or not verdicts else VERDICTS
 
 
 def _claims(results: Results, original: Original) -> str:
