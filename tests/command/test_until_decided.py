@@ -10,7 +10,7 @@ import pytest
 from made_records import make_record
 from place import RECIPE, SMALL, TASK, WITH_ABLATION, digests
 
-from utils.command import processes, steps
+from utils.command import processes, schedule, steps
 from utils.experiment import Contrast, Experiment, Task
 from utils.records.record import write_record
 
@@ -99,6 +99,18 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
     block = verdicts_in(made)
     assert "decided at the look at 3 seeds" in block and "decided at the look at 6 seeds" in block
     assert "Judged by looks at 3, 6 and 12 seeds" in page_of(made) and "Fewer than 6 seeds: A (3)" in page_of(made)
+
+
+def test_the_estimate_of_every_look_counts_the_timing_pass_at_the_end(made, monkeypatch):
+    forecasts = []
+
+    def forecast(*arguments):
+        forecasts.append(schedule.forecast(*arguments))
+        return forecasts[-1]
+
+    monkeypatch.setattr(steps, "forecast", forecast)
+    assert decide(made) == 0
+    assert [len(found.cells) for found in forecasts] == [9, 6] and all(found.timing > 0 for found in forecasts)
 
 
 def test_what_is_decided_at_the_first_look_takes_no_more(made, capsys):
