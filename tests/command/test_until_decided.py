@@ -10,7 +10,7 @@ import pytest
 from made_records import make_record
 from place import RECIPE, SMALL, TASK, WITH_ABLATION, digests
 
-from utils.command import processes, steps
+from utils.command import processes, schedule, steps
 from utils.experiment import Contrast, Experiment, Task
 from utils.records.record import write_record
 
@@ -106,6 +106,18 @@ def test_results_are_drawn_at_each_look_however_short_the_run(made, monkeypatch)
     monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 60)
     assert decide(made) == 0
     assert made.drawn == [{name: [0, 1, 2] for name in "ABC"}, {"A": [0, 1, 2], "B": [*range(6)], "C": [*range(6)]}]
+
+
+def test_the_estimate_of_every_look_counts_the_timing_pass_at_the_end(made, monkeypatch):
+    forecasts = []
+
+    def forecast(*arguments):
+        forecasts.append(schedule.forecast(*arguments))
+        return forecasts[-1]
+
+    monkeypatch.setattr(steps, "forecast", forecast)
+    assert decide(made) == 0
+    assert [len(found.cells) for found in forecasts] == [9, 6] and all(found.timing > 0 for found in forecasts)
 
 
 def test_what_is_decided_at_the_first_look_takes_no_more(made, capsys):

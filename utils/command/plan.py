@@ -28,19 +28,20 @@ CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for th
 class Plan:
     """All decisions that follow from the options. Code after `make_plan` does not see the options themselves.
 
-    `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records count in
-    `output`, and what else they must be made of. `quick` marks a quick look: a run that differs from the task's
-    recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is a
-    decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
-    the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    `compared` are the experiments of the timing pass. `hashes` is {experiment to run: its config hash}; `declared` is
+    the same for all models whose records count in `output`, and what else they must be made of. `quick` marks a quick
+    look: a run that differs from the task's recipes, whose results stay apart. `looks` are the numbers of seeds at
+    which models are judged until there is a decision, the first of them those of `seeds`; none if `seeds` are all.
+    `added` maps what the command line adds to the experiment that it is contrasted with. `redraws` is the kind of
+    records to draw again if nothing is to be trained, otherwise ""; `chooses_kind` is whether the pages are to show it
+    from now on, whatever runs. If `chooses_precision` is true, the precision of `execution` is fp32 until the models
+    have been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
     spec: DatasetSpec
     experiments: tuple[Experiment, ...]
+    compared: tuple[Experiment, ...]
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
     hashes: dict[str, str]
@@ -64,17 +65,6 @@ class Plan:
     time_only: bool
     smoke: bool
     quiet: bool
-
-    @property
-    def compared(self) -> list[Experiment]:
-        """The experiments of the timing pass: all of the task's own, or none.
-
-        Times are only compared within one pass. So it is none if some of the models do not run, or by the original
-        protocol, which times nothing.
-        """
-        names = [experiment.name for experiment in self.task.experiments]
-        found = [experiment for experiment in self.experiments if experiment.name in names]
-        return found if len(found) == len(names) and self.task.protocol == "holdout" else []
 
     @property
     def runs(self) -> Path:
@@ -149,6 +139,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         task=task,
         spec=spec,
         experiments=tuple(experiments),
+        compared=tuple(compared_in_time(task, experiments)),
         seeds=tuple(options.seeds),
         looks=tuple(n for n in LOOKS if n <= (options.max_seeds or LOOKS[-1])) if options.until_decided else (),
         hashes=hashes,
@@ -173,6 +164,17 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         smoke=options.smoke,
         quiet=options.quiet,
     )
+
+
+def compared_in_time(task: Task, experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiments of the timing pass: all of the task's own, or none.
+
+    Times are only compared within one pass. So it is none if some of the models do not run, or by the original
+    protocol, which times nothing.
+    """
+    names = [experiment.name for experiment in task.experiments]
+    found = [experiment for experiment in experiments if experiment.name in names]
+    return found if len(found) == len(names) and task.protocol == "holdout" else []
 
 
 def where_results_go(task: Task, options: argparse.Namespace, looked_at: Sequence[str]) -> Path:
