@@ -44,6 +44,8 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         plan = make_plan(task, options)
     except ValueError as error:
         return failed(error, 2)
+    except OSError as error:
+        return failed(error, 1)
     from utils.command.locks import FolderInUse
     from utils.command.preflight import ModelError
     from utils.command.steps import redraw, train_and_draw

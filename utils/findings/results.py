@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from utils.contents import Contents
 from utils.contrasts import variants
 from utils.experiment import Declared, Task
 from utils.findings.overfitting import overfitting_by_looks, overfitting_of
@@ -23,6 +24,7 @@ class Results:
     variants that it belongs to; empty if the ablation has no run. `diverged` is {model: the seeds with which it
     diverged}. `left_out` has a line for each record that does not count, with the reason. `timing` is the timing pass
     over the models of `runs`, if there is one. `by_looks` says that verdicts are made by looks (`utils.stats.looks`).
+    `contents` is what the data hold if they are a folder of images.
     """
 
     task: Task
@@ -32,6 +34,7 @@ class Results:
     left_out: Sequence[str] = ()
     timing: TimingRecord | None = None
     by_looks: bool = False
+    contents: Contents | None = None
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
@@ -56,7 +59,7 @@ class Results:
         return pair if pair and share_a_seed(self.runs, *pair) else None
 
 
-def read_results(folder: Path, task: Task, declared: Declared) -> Results:
+def read_results(folder: Path, task: Task, declared: Declared, contents: Contents | None = None) -> Results:
     """The results of `task` in a folder of records.
 
     Raises RecordError if it can't be told whether the folder is judged by looks.
@@ -69,4 +72,4 @@ def read_results(folder: Path, task: Task, declared: Declared) -> Results:
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
     timing = read_timing(folder, {name: declared.hashes[name] for name in runs}, declared.code)
-    return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder))
+    return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder), contents)

@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 
 from utils.contents import Contents
-from utils.words import markdown, plural, table, three_digits
+from utils.words import bullets, markdown, picture_link, plural, table, three_digits
 
 NAMED = 5  # files or groups of files that a sentence names; more are counted
+
+
+def contents_on_page(contents: Contents) -> list[str]:
+    """What the page of results says and shows of the folder, in Markdown."""
+    sentences = bullets([markdown(sentence) for sentence in contents_in_words(contents)])
+    return [sentences, picture_link("samples", "A few training images of each class"), class_table(contents)]
 
 
 def contents_in_words(contents: Contents) -> list[str]:
