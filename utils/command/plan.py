@@ -192,7 +192,7 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
 
 def on_images(task: Task, contents: Contents) -> Task:
     """The same experiments on a folder of images, as another task; one test image is a small difference."""
-    margin = max(task.equivalence_margin, 1 / contents.total("test"))
+    margin = max(task.equivalence_margin, contents.one_test_image)
     return replace(task, name=f"images/{file_name(contents.name)}/{task.name}", equivalence_margin=margin)
 
 

@@ -36,10 +36,21 @@ class Results:
     by_looks: bool = False
     contents: Contents | None = None
 
+    @property
+    def balanced(self) -> bool:
+        """Whether models are judged on balanced accuracy, since there are far more images of some classes."""
+        return self.contents is not None and self.contents.unequal
+
+    @property
+    def measure(self) -> str:
+        """What models are judged on, in words."""
+        return "balanced accuracy" if self.balanced else "test accuracy"
+
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
-        """The verdicts on the planned contrasts, by test accuracy with the final weights."""
-        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin, self.by_looks)
+        """The verdicts on the planned contrasts, by test accuracy, plain or balanced, with the final weights."""
+        task = self.task
+        return accuracy_verdicts(self.runs, task.contrasts, task.equivalence_margin, self.by_looks, self.balanced)
 
     @cached_property
     def stability_verdicts(self) -> list[Verdict]:

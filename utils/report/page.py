@@ -11,7 +11,7 @@ from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
 from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds, lengths_in_words
+from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds, lengths_in_words
 from utils.findings.sentences import (
     accuracy_sentence,
     depth_sentence,
@@ -185,7 +185,7 @@ def _way_of_judging(results: Results) -> str:
     *sizes, last = map(str, LOOKS)
     return (
         f" Judged by looks at {', '.join(sizes)} and {last} seeds, which share the 5% error rate: only models whose "
-        "contrasts on test accuracy are still open need more seeds, and what a look has decided stays."
+        f"contrasts on {results.measure} are still open need more seeds, and what a look has decided stays."
     )
 
 
@@ -198,6 +198,7 @@ def conclusions(results: Results) -> str:
         return ""
     accuracies = [
         f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
+        + (f"; balanced accuracy {percent(balanced_over_seeds(records))}" if results.contents else "")
         for model, records in results.runs.items()
     ]
     sentences = [f"{title}:\n{bullets(lines)}" for title, lines in _verdicts(results).items()]
@@ -222,7 +223,7 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
     rate = FAMILY_ERROR_RATE / looks
     level = f"{1 - rate / m:.1%}" if m else ""
     parts = {
-        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
+        f"Verdicts on {results.measure} (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
         f"differences at {level}; equivalent: the unadjusted {level_in_words(1 - 2 * rate)} interval lies within "
         f"{points(margin)} points of 0)": [
             *(
@@ -274,14 +275,14 @@ def _contrasts(results: Results) -> str:
     parts = _verdicts(results)
     if compared:
         parts[
-            "Secondary: would these trained models differ on new test images too? (95% intervals over test images; "
-            "nothing is said of other seeds)"
+            f"Secondary: would these trained models differ {'in plain accuracy ' * results.balanced}on new test images "
+            "too? (95% intervals over test images; nothing is said of other seeds)"
         ] = [secondary_sentence(runs, verdict) for verdict in results.accuracy_verdicts]
         parts["What the contrasted experiments differ in, besides the class of the model"] = [
             _recipes_in_words(task, contrast) for contrast in compared
         ]
     lists = [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
-    picture = picture_link("contrasts", "Planned differences of test accuracy with their intervals against zero")
+    picture = picture_link("contrasts", f"Planned differences of {results.measure} with their intervals against zero")
     return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
 
 
