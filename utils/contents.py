@@ -67,6 +67,11 @@ class Contents:
         return self.imbalance > MOST_UNEQUAL
 
     @property
+    def to_beat(self) -> float:
+        """What always answering `largest_class` reaches by what models are judged on, a fraction."""
+        return 1 / len(self.class_names) if self.unequal else self.accuracy_to_beat
+
+    @property
     def one_test_image(self) -> float:
         """The most by which one more correct test image changes what models are judged on, a fraction."""
         counts = [count for count in self.images["test"] if count]

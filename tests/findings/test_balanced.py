@@ -16,6 +16,7 @@ from utils.findings.results import Results
 from utils.findings.runs import balanced_accuracy
 from utils.report.original import Original
 from utils.report.page import conclusions, results_text
+from utils.report.short import in_short
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="sgd", learning_rate=0.1)
 TASK = Task("t", "mnist", [Experiment(m, FCN, RECIPE) for m in "AB"], [Contrast("A", "B")], equivalence_margin=0.001)
@@ -80,3 +81,20 @@ def test_words_and_pictures_say_so(results):
     figure = dict(figures_of(results))["contrasts"]
     assert figure.axes[0].get_xlabel() == "difference of balanced accuracy, points"
     assert "balanced" not in results_text(plain(results), Original()) + conclusions(plain(results))
+
+
+@pytest.mark.parametrize(
+    ("right", "told"),
+    [
+        ([(80, 0, 0)], "no better than"),
+        ([(80, 0, 0), (79, 0, 0), (78, 0, 0)], "no better than"),
+        ([(60, 9, 3)], ""),  # one seed shows no spread, but it is better
+        ([(60, 9, 3), (59, 9, 3), (61, 9, 3)], ""),
+        ([(40, 5, 3), (40, 0, 0), (20, 10, 5)], "not shown to be better than"),  # 48, 17 and 64 percent
+    ],
+)
+def test_a_model_that_beats_no_guess_is_told(right, told):
+    runs = {"A": [record_of("A", seed, of) for seed, of in enumerate(right)]}
+    texts = [text for text, _ in in_short(Results(TASK, runs, contents=CONTENTS), Original()) if "always" in text]
+    expected = f"A is {told} always answering the largest class, which gives 33.3 percent"
+    assert texts == ([expected] if told else [])

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds
 from utils.findings.verdicts import Verdict
 
 # What the best model can be to another one: a word of a verdict, or none of them.
@@ -47,8 +46,7 @@ def rank(results: Results) -> Ranking:
     If A is better than B and B better than C, then A is better than C: no verdict of its own is needed for that.
     """
     verdicts = results.accuracy_verdicts
-    over_seeds = balanced_over_seeds if results.balanced else accuracy_over_seeds
-    level = {model: over_seeds(records).estimate for model, records in results.runs.items()}
+    level = {model: results.level(records).estimate for model, records in results.runs.items()}
     ranked = sorted(level, key=level.get, reverse=True)
     worse = {model: {v.lower for v in verdicts if v.word == "better" and v.higher == model} for model in ranked}
     for middle in ranked:  # all chains: Warshall's transitive closure

@@ -9,10 +9,12 @@ from utils.contents import Contents
 from utils.contrasts import variants
 from utils.experiment import Declared, Task
 from utils.findings.overfitting import overfitting_by_looks, overfitting_of
+from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
 from utils.records.folder import judged_by_looks, read_runs
-from utils.records.record import Runs, share_a_seed
+from utils.records.record import RunRecord, Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
+from utils.stats.intervals import Interval
 from utils.stats.overfitting import Overfitting
 
 
@@ -45,6 +47,10 @@ class Results:
     def measure(self) -> str:
         """What models are judged on, in words."""
         return "balanced accuracy" if self.balanced else "test accuracy"
+
+    def level(self, records: Sequence[RunRecord]) -> Interval:
+        """The mean over seeds of what models are judged on, with its interval."""
+        return balanced_over_seeds(records) if self.balanced else accuracy_over_seeds(records)
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:

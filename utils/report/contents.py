@@ -82,7 +82,7 @@ def _classes(contents: Contents) -> str:
     largest = contents.class_names[contents.largest_class]
     times = f"; the largest class has {three_digits(contents.imbalance)} times the images of the smallest"
     if contents.unequal:
-        beat_too = f"to beat: {1 / len(contents.class_names):.1%}"
+        beat_too = f"to beat: {contents.to_beat:.1%}"
         times += f", so models are judged on balanced accuracy, the mean of each class's share ({beat_too})"
     beat = f"Accuracy to beat: {contents.accuracy_to_beat:.1%}, by always answering {largest}"
     return beat + (times if contents.imbalance > 1 else "")

@@ -102,7 +102,7 @@ class Sentence(NamedTuple):
 
 
 def in_short(results: Results, original: Original) -> list[Sentence]:
-    """The best model, what regularisation did, who overfits, costs, what is open, and which old claims hold.
+    """The best model, and whether it beats guessing; what regularisation did, who overfits, what is open and so on.
 
     Empty if no record counts. The names of models stand as `results` has them.
     """
@@ -111,6 +111,7 @@ def in_short(results: Results, original: Original) -> list[Sentence]:
     ranking = rank(results)
     found = [
         (_best(results, ranking), ACCURACY),
+        (_guessing(results, ranking.top), ACCURACY),
         (_change(results), VERDICTS),
         (_overfitting(results), OVERFITTING),
         (_costs(results, ranking), COSTS),
@@ -156,6 +157,15 @@ def _best(results: Results, ranking: Ranking) -> str:
         fewest=FEWEST_SEEDS,
         relations=_relations(results, ranking),
     )
+
+
+def _guessing(results: Results, top: str) -> str:
+    """That the best model isn't shown to beat always answering the largest class of a folder of images, or ""."""
+    contents, level = results.contents, results.level(results.runs[top])
+    if contents is None or level.low > contents.to_beat or (np.isnan(level.low) and level.estimate > contents.to_beat):
+        return ""
+    shown = "is no better" if level.estimate <= contents.to_beat else "is not shown to be better"
+    return f"{top} {shown} than always answering the largest class, which gives {_percent(contents.to_beat)}"
 
 
 def _relations(results: Results, ranking: Ranking) -> str:
