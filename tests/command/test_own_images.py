@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from made_folders import class_folders, picture, write
+from made_folders import class_folders, picture, snapshot, write
 from place import TASK, WITH_ABLATION, digests
 from sklearn.metrics import balanced_accuracy_score
 
@@ -172,6 +172,28 @@ def test_a_folder_that_is_not_there_or_holds_too_little(place, look, photos, tmp
         assert place.run("--images", str(root), "--data-dir", str(place.folder / "data")) == 2
         assert sentence in capsys.readouterr().err
     assert not (place.runs / "images").exists()
+
+
+def test_nothing_is_written_into_the_folder_or_into_plots(place, look, photos, capsys):
+    """Results, weights or decoded images that should go there: exit 2, and the folder stays as it is."""
+    before = snapshot(photos)
+    for option in ("--output-dir", "--runs-dir", "--data-dir"):
+        with pytest.raises(SystemExit) as end:
+            look(option, str(photos / "out"))
+        assert end.value.code == 2 and "nothing is written into a folder of images" in capsys.readouterr().err
+    assert look("--output-dir", str(place.plots / "mine")) == 2
+    assert "results on your own images can't go into" in capsys.readouterr().err
+    assert look("--models", "A") == 0 and snapshot(photos) == before
+
+
+def test_an_interruption_while_reading_says_how_to_go_on(look, monkeypatch, capsys):
+    """Ctrl-C while images are decoded: exit 130."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.RowWriter, "write", interrupted)
+    assert look() == 130 and "To resume:" in capsys.readouterr().err
 
 
 def test_a_full_disk_while_reading_is_one_sentence(place, look, monkeypatch, capsys):

@@ -236,6 +236,8 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
     # Found now rather than after hours of training, when the first file is written.
     for folder in (options.output_dir, options.runs_dir, options.data_dir):
+        if folder and options.images and folder.resolve().is_relative_to(options.images.resolve()):
+            parser.error(f"argument --images: {folder} lies within, and nothing is written into a folder of images")
         for path in (folder, *folder.absolute().parents) if folder else ():
             if (path.exists() or path.is_symlink()) and not path.is_dir():
                 parser.error(f"{folder}: {path} is a file or a link to nothing, not a folder")

@@ -135,11 +135,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         {experiment.name: model_hash(experiment) for experiment in (*task.experiments, *task.ablation)},
         data_sha256(spec, {}) if spec.pinned else "",  # checksums allow one content only, so it needs no data
     )
-    if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
-        raise ValueError(
-            f"--output-dir {options.output_dir}: a quick look can't go into {PLOTS}; choose another folder"
-        )
-    output = options.output_dir or where_results_go(as_declared, options, [*hashes] if quick else [])
+    output = where_results_go(as_declared, options, [*hashes] if quick else [])
     devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
         task=task,
@@ -213,10 +209,16 @@ def check_recipes(
 
 
 def where_results_go(task: Task, options: argparse.Namespace, looked_at: Sequence[str]) -> Path:
-    """The folder of a command that names none: only the declared recipes of the task's own models go into plots/.
+    """The folder that --output-dir names, or else one for what is run.
 
-    `looked_at` are the models of a quick look; each recipe and selection of models has a folder of its own.
+    `looked_at` are the models of a quick look; each recipe and selection of models has a folder of its own. Raises
+    ValueError for a quick look or images of one's own in plots/, which has the task's data and recipes only.
     """
+    if options.output_dir:
+        if (looked_at or options.images) and options.output_dir.absolute().is_relative_to(PLOTS):
+            what = "a quick look" if looked_at else "results on your own images"
+            raise ValueError(f"--output-dir {options.output_dir}: {what} can't go into {PLOTS}; choose another folder")
+        return options.output_dir
     added = ["added"] if options.add else []
     if looked_at:
         return options.runs_dir.joinpath("quick", *added, task.name, look_name(task, options, looked_at))
