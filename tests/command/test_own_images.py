@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 from made_folders import class_folders, picture, snapshot, write
@@ -144,6 +145,17 @@ def test_looks_and_the_margin_of_one_test_image(place, look):
     assert place.trained == [f"{model}-seed{seed}" for seed in range(3) for model in "AB"]
     text = page(look.folder)
     assert "within 14.29 points of 0" in text and "Judged by looks" in text  # 1 of 7 test images
+
+
+def test_added_models_are_compared_on_the_images_as_well(place, look, monkeypatch):
+    name = f"net_of_{place.folder.name}"
+    (place.folder / f"{name}.py").write_text("from models import FCN\n\nclass Net(FCN):\n    pass\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert look() == 0
+    assert look("--add", str(place.folder / f"{name}.py:Net")) == 0
+    assert place.trained == ["Net-seed0"]
+    assert list(records(place.runs / "added/images/my-photos-d3522f7d/tiny")) == [*MODELS, "Net-seed0"]
+    assert list(records(look.folder)) == MODELS
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_what_is_told_of_given_parts_equal_classes_and_one_size():
     ]
     assert told(sizes=1, smallest=(32, 32), enlarged=0)[1] == "Of 32 x 32 pixels, which they keep, in colour"
     assert told(given=("train", "val", "test"))[0].endswith("18 to test, by the folder itself")
+    assert told(skipped={"a/x.png": "an empty file"})[-1].startswith("1 file left out, since it can't be used: a/x")
 
 
 def test_everything_odd_about_the_files_is_told():

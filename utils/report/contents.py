@@ -35,7 +35,8 @@ def contents_in_words(contents: Contents) -> list[str]:
         found.append(f"{files} with several frames or pages, of which the first counts ({_some(contents.several)})")
     if contents.skipped:
         files = [f"{path} ({fault})" for path, fault in contents.skipped.items()]
-        found.append(f"{plural(len(files), 'file')} left out, since they can't be used: {'; '.join(files)}")
+        they = "it" if len(files) == 1 else "they"
+        found.append(f"{plural(len(files), 'file')} left out, since {they} can't be used: {'; '.join(files)}")
     if contents.loose:
         found.append(
             f"{plural(len(contents.loose), 'file')} outside the class folders left out ({_some(contents.loose)})"
