@@ -35,6 +35,7 @@ FILES = (
     "test_layout",
     "test_split",
     "test_folder",
+    "test_own_images",
 )
 INTRODUCTION = """# Faults
 

@@ -44,6 +44,10 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         plan = make_plan(task, options)
     except ValueError as error:
         return failed(error, 2)
+    except OSError as error:
+        return failed(error, 1)
+    except KeyboardInterrupt as end:  # a large folder of images takes minutes to read
+        return interrupted(end)
     from utils.command.locks import FolderInUse
     from utils.command.preflight import ModelError
     from utils.command.steps import redraw, train_and_draw
@@ -61,8 +65,13 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     except DeviceLost as error:
         return failed(f"{error}. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}", 1)
     except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`
-        warn(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}")
-        return 130 if isinstance(end, KeyboardInterrupt) else end.code
+        return interrupted(end)
+
+
+def interrupted(end: KeyboardInterrupt | SystemExit) -> int:
+    """Say how to go on; returns the exit code."""
+    warn(f"\nInterrupted. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}")
+    return 130 if isinstance(end, KeyboardInterrupt) else end.code
 
 
 def resume_command() -> str:

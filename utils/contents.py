@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+MOST_UNEQUAL = 3  # above, accuracy is mostly that of the largest class
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
@@ -58,3 +60,19 @@ class Contents:
     def imbalance(self) -> float:
         """How many times the images of the smallest class the largest one has."""
         return max(self.of_each_class) / min(self.of_each_class)
+
+    @property
+    def unequal(self) -> bool:
+        """Whether models are judged on balanced accuracy. The images alone decide that, before anything is trained."""
+        return self.imbalance > MOST_UNEQUAL
+
+    @property
+    def to_beat(self) -> float:
+        """What always answering `largest_class` reaches by what models are judged on, a fraction."""
+        return 1 / len(self.class_names) if self.unequal else self.accuracy_to_beat
+
+    @property
+    def one_test_image(self) -> float:
+        """The most by which one more correct test image changes what models are judged on, a fraction."""
+        counts = [count for count in self.images["test"] if count]
+        return 1 / (len(counts) * min(counts)) if self.unequal else 1 / sum(counts)

@@ -83,6 +83,11 @@ def bullets(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {sentence}." for sentence in sentences)
 
 
+def picture_link(name: str, alt: str) -> str:
+    """A picture that lies beside the page, in Markdown."""
+    return f"![{alt}]({name}.png)"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

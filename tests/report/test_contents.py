@@ -31,7 +31,8 @@ def test_what_is_told_of_every_folder():
         "proportion",
         "Of 7 sizes, from 20 x 30 pixels to 4000 x 3000, made 32 x 32 in colour: the shorter side to size and the "
         "middle kept; 2 of them enlarged",
-        "Accuracy to beat: 83.3%, by always answering cat; the largest class has 5.00 times the images of the smallest",
+        "Accuracy to beat: 83.3%, by always answering cat; the largest class has 5.00 times the images of the smallest"
+        ", so models are judged on balanced accuracy, the mean of each class's share (to beat: 50.0%)",
     ]
 
 
@@ -45,6 +46,7 @@ def test_what_is_told_of_given_parts_equal_classes_and_one_size():
     ]
     assert told(sizes=1, smallest=(32, 32), enlarged=0)[1] == "Of 32 x 32 pixels, which they keep, in colour"
     assert told(given=("train", "val", "test"))[0].endswith("18 to test, by the folder itself")
+    assert told(skipped={"a/x.png": "an empty file"})[-1].startswith("1 file left out, since it can't be used: a/x")
 
 
 def test_everything_odd_about_the_files_is_told():
@@ -76,3 +78,14 @@ def test_the_table_of_classes():
         r"| a\|b | 14 | 3 | 3 |",
         "| all | 84 | 18 | 18 |",
     ]
+
+
+def test_what_models_are_judged_on_follows_from_the_numbers_of_images():
+    """Up to three times the images of the smallest class it is accuracy; one test image is the smallest step of it."""
+    three = {"train": (30, 10), "val": (6, 2), "test": (9, 3)}
+    equal = dataclasses.replace(PLAIN, images=three)
+    assert not equal.unequal and equal.one_test_image == 1 / 12
+    unequal = dataclasses.replace(PLAIN, images=three | {"train": (31, 10)})
+    assert unequal.unequal and unequal.one_test_image == 1 / 6  # 1 of 3, which is half of the mean of 2 classes
+    (sentence,) = [text for text in told(images=three) if text.startswith("Accuracy to beat")]
+    assert "3.00 times" in sentence and "balanced" not in sentence

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import CHECKOUT
+from utils.data.decode import FITS
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 from utils.files import LONGEST_NAME, file_name, sha256
 from utils.stats.looks import LOOKS
@@ -161,6 +162,17 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         "--fresh", action="store_true", help="delete the older records of this kind when the first run has finished"
     )
 
+    own = parser.add_argument_group("your own images instead of the task's (docs/your-own-images.md)")
+    own.add_argument(
+        "--images",
+        type=folder,
+        metavar="FOLDER",
+        help="with a folder for each class, or train, val and test with such folders; results go to runs/images",
+    )
+    own.add_argument("--image-size", type=at_least(1), metavar="N", help="in pixels; default: the task's own")
+    own.add_argument("--fit", choices=FITS, help="keep the middle of each image (default), or all of it on black")
+    own.add_argument("--skip-bad", action="store_true", help="go on without the files that can't be used")
+
     where = parser.add_argument_group("where")
     where.add_argument(
         "--data-dir", type=folder, default=default_data_dir(), metavar="DIR", help="default: %(default)s"
@@ -201,6 +213,11 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --against: goes with --add")
     if options.add and (options.ablation or options.protocol == "original"):
         parser.error("argument --add: not allowed with --ablation or --protocol original")
+    for option in ("--image-size", "--fit", "--skip-bad"):
+        if getattr(options, option[2:].replace("-", "_")) and not options.images:
+            parser.error(f"argument {option}: goes with --images")
+    if options.images and (options.smoke or options.protocol == "original"):
+        parser.error("argument --images: not allowed with --smoke or --protocol original, which have data of their own")
     if options.kind and not options.replot:
         parser.error("argument --kind: only allowed with --replot")
     if options.replot and options.time_only:
@@ -219,6 +236,8 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
     # Found now rather than after hours of training, when the first file is written.
     for folder in (options.output_dir, options.runs_dir, options.data_dir):
+        if folder and options.images and folder.resolve().is_relative_to(options.images.resolve()):
+            parser.error(f"argument --images: {folder} lies within, and nothing is written into a folder of images")
         for path in (folder, *folder.absolute().parents) if folder else ():
             if (path.exists() or path.is_symlink()) and not path.is_dir():
                 parser.error(f"{folder}: {path} is a file or a link to nothing, not a folder")

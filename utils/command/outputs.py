@@ -9,6 +9,9 @@ from pathlib import Path
 from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
 from utils.command.plan import Plan
 from utils.command.schedule import Forecast
+from utils.data.folder import few_of_each_class
+from utils.data.store import open_set
+from utils.figures.samples import IN_A_ROW, class_columns, draw_samples
 from utils.figures.task import draw_task
 from utils.files import visible, write_atomically
 from utils.findings.results import Results, read_results
@@ -25,6 +28,11 @@ from utils.words import duration, in_a_row, plural
 
 README = CHECKOUT / "README.md"
 ORIGINAL_PAGE = "docs/original-report.md"  # seen from the README
+
+
+def results_of(plan: Plan, kind: str) -> Results:
+    """What the plan's folder of records of `kind` holds."""
+    return read_results(plan.records_folder(kind), plan.task, plan.declared, plan.contents)
 
 
 def draw(plan: Plan, kind: str, results: Results) -> None:
@@ -50,7 +58,7 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
         update_blocks(task.name, results, original_of(plan))
     remove_pages(plan.output / kind, pictures)
     for other in set(kinds_in(records)) - {kind} if plan.redraws or kind != before else ():
-        of_other = read_results(plan.records_folder(other), task, plan.declared)
+        of_other = results_of(plan, other)
         if of_other.runs:
             theirs = write_pages(plan, of_other, plan.output / other)
             if other == before:  # what this kind has no picture of
@@ -58,8 +66,8 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
 
 
 def original_of(plan: Plan) -> Original:
-    """The original report on the task; of a quick look nothing, since it had other data or another recipe."""
-    return Original() if plan.quick or plan.added else read_original(Path(plan.task.name).name)
+    """The original report on the task; nothing for other data, models or recipes than it had."""
+    return Original() if plan.quick or plan.added or plan.contents else read_original(Path(plan.task.name).name)
 
 
 def update_blocks(name: str, results: Results, original: Original) -> None:
@@ -91,9 +99,19 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
         text = original_protocol_text(results, original_of(plan))
     else:
         pictures = draw_task(results, folder)
+        if plan.contents:
+            pictures.append(draw_images(plan, folder))
         text = results_text(results, original_of(plan))
     write_atomically(folder / "RESULTS.md", text.encode())
     return {picture.name for picture in pictures}
+
+
+def draw_images(plan: Plan, folder: Path) -> Path:
+    """Draw the contact sheet of a folder of images into `folder`. Raises OSError and DataError."""
+    arrays, names = open_set(plan.spec, plan.data_dir), plan.spec.class_names
+    count = IN_A_ROW[class_columns(len(names))]
+    images = few_of_each_class(arrays["train_images"], arrays["train_labels"], len(names), count)
+    return draw_samples(plan.spec.name, names, images, folder / "samples.png")
 
 
 def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> None:

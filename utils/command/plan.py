@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,9 +12,13 @@ import torch
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
 from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.contents import Contents
 from utils.contrasts import audit
+from utils.data.decode import Target
+from utils.data.folder import read_folder
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
+from utils.files import file_name
 from utils.stats.looks import LOOKS
 from utils.training.device import Execution, check_precision, choose_devices, physical_cores
 from utils.training.model import parameter_shapes
@@ -28,18 +32,20 @@ CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for th
 class Plan:
     """All decisions that follow from the options. Code after `make_plan` does not see the options themselves.
 
-    `compared` are the experiments of the timing pass. `hashes` is {experiment to run: its config hash}; `declared` is
-    the same for all models whose records count in `output`, and what else they must be made of. `quick` marks a quick
-    look: a run that differs from the task's recipes, whose results stay apart. `looks` are the numbers of seeds at
-    which models are judged until there is a decision, the first of them those of `seeds`; none if `seeds` are all.
-    `added` maps what the command line adds to the experiment that it is contrasted with. `redraws` is the kind of
-    records to draw again if nothing is to be trained, otherwise ""; `chooses_kind` is whether the pages are to show it
-    from now on, whatever runs. If `chooses_precision` is true, the precision of `execution` is fp32 until the models
-    have been measured; if `chooses_threads` is, its threads are the share of the cores.
+    `contents` is what the folder of images holds, if the data come from one. `compared` are the experiments of the
+    timing pass. `hashes` is {experiment to run: its config hash}; `declared` is the same for all models whose records
+    count in `output`, and what else they must be made of. `quick` marks a quick look: a run that differs from the
+    task's recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is
+    a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
+    the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
+    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
+    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
+    `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
     spec: DatasetSpec
+    contents: Contents | None
     experiments: tuple[Experiment, ...]
     compared: tuple[Experiment, ...]
     seeds: tuple[int, ...]
@@ -90,38 +96,28 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
 
     Raises ValueError if a model can't take the data set's images, if two contrasted experiments differ in something
     undeclared, if looks have nothing to decide, if the device, the precision or the number of processes isn't
-    available, if a quick look would write into plots/, or if there are no records to draw again.
+    available, if a quick look would write into plots/, if there are no records to draw again, or if a folder of images
+    can't be used. Raises OSError if its decoded images can't be kept.
     """
     audit(task)
     if options.protocol == "original":
         task = under_original_protocol(task)
-    if task.dataset not in DATASETS:
-        raise ValueError(f"unknown data set {task.dataset!r}: choose from {', '.join(DATASETS)}")
-    if options.smoke and task.dataset not in STAND_INS:
-        raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
-    spec = STAND_INS[task.dataset] if options.smoke else DATASETS[task.dataset]
+    real, spec, contents = data_of(task, options)
+    if contents:
+        task = on_images(task, contents)
     if options.add:
         chosen = chosen_experiments(task, options)
         options.against = options.against or chosen[-1].name
         task = with_added(task, own_models(task, chosen, options), options)
         audit(task)
     # The hashes before the options change anything, always on the real data: a run is a quick look if one differs.
-    recipes = hashes_of([*task.experiments, *task.ablation], DATASETS[task.dataset])
+    recipes = hashes_of([*task.experiments, *task.ablation], real)
     as_declared, task = task, overridden(task, options)
-    for experiment in task.experiments:
-        if faults := experiment.config.faults():
-            raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
-    limit, classes = task.experiments[0].config.limit, len(spec.class_names)
-    if limit and limit < classes:
-        raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")
     experiments = chosen_experiments(task, options)
     if options.add:
         run = {experiment.name for experiment in chosen}
         experiments = [experiment for experiment in task.experiments if experiment.source or experiment.name in run]
-    names = {experiment.name for experiment in experiments}
-    if options.until_decided and not any({contrast.a, contrast.b} <= names for contrast in task.contrasts):
-        planned = ", ".join(f"{contrast.a} and {contrast.b}" for contrast in task.contrasts) or "none"
-        raise ValueError(f"--until-decided: needs both models of a planned contrast ({planned})")
+    check_recipes(task, experiments, spec, options)
     hashes = hashes_of(experiments, spec)
     quick = any(recipes[name] != theirs for name, theirs in hashes.items())
     declared = Declared(
@@ -129,15 +125,12 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         {experiment.name: model_hash(experiment) for experiment in (*task.experiments, *task.ablation)},
         data_sha256(spec, {}) if spec.pinned else "",  # checksums allow one content only, so it needs no data
     )
-    if quick and options.output_dir and options.output_dir.absolute().is_relative_to(PLOTS):
-        raise ValueError(
-            f"--output-dir {options.output_dir}: a quick look can't go into {PLOTS}; choose another folder"
-        )
-    output = options.output_dir or where_results_go(as_declared, options, [*hashes] if quick else [])
+    output = where_results_go(as_declared, options, [*hashes] if quick else [])
     devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
     return Plan(
         task=task,
         spec=spec,
+        contents=contents,
         experiments=tuple(experiments),
         compared=tuple(compared_in_time(task, experiments)),
         seeds=tuple(options.seeds),
@@ -146,7 +139,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         declared=declared,
         quick=quick,
         output=output,
-        updates_readme=not quick and options.output_dir is None and not options.add,
+        updates_readme=not (quick or options.output_dir or options.add or contents),
         added=dict.fromkeys(map(resolved, options.add), options.against) if options.add else {},
         runs_dir=options.runs_dir,
         data_dir=options.data_dir,
@@ -177,15 +170,61 @@ def compared_in_time(task: Task, experiments: Sequence[Experiment]) -> list[Expe
     return found if len(found) == len(names) and task.protocol == "holdout" else []
 
 
-def where_results_go(task: Task, options: argparse.Namespace, looked_at: Sequence[str]) -> Path:
-    """The folder of a command that names none: only the declared recipes of the task's own models go into plots/.
+def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, DatasetSpec, Contents | None]:
+    """The data on which recipes count as declared, those to run on, and what they hold if they are a folder of images.
 
-    `looked_at` are the models of a quick look; each recipe and selection of models has a folder of its own.
+    Raises ValueError if there are none, and what `read_folder` raises.
     """
+    if task.dataset not in DATASETS:
+        raise ValueError(f"unknown data set {task.dataset!r}: choose from {', '.join(DATASETS)}")
+    real = DATASETS[task.dataset]
+    if options.images:
+        channels, size, _ = real.image_shape
+        target = Target(options.image_size or size, channels, options.fit or "crop")
+        spec, contents = read_folder(options.images, options.data_dir, target, options.skip_bad)
+        return spec, spec, contents
+    if options.smoke and task.dataset not in STAND_INS:
+        raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")
+    return real, STAND_INS[task.dataset] if options.smoke else real, None
+
+
+def on_images(task: Task, contents: Contents) -> Task:
+    """The same experiments on a folder of images, as another task; one test image is a small difference."""
+    margin = max(task.equivalence_margin, contents.one_test_image)
+    return replace(task, name=f"images/{file_name(contents.name)}/{task.name}", equivalence_margin=margin)
+
+
+def check_recipes(
+    task: Task, experiments: Sequence[Experiment], spec: DatasetSpec, options: argparse.Namespace
+) -> None:
+    """Raise ValueError if a recipe can't be trained by, or if looks at the `experiments` have nothing to decide."""
+    for experiment in task.experiments:
+        if faults := experiment.config.faults():
+            raise ValueError(f"{experiment.name}: {'; '.join(faults)}")
+    limit, classes = task.experiments[0].config.limit, len(spec.class_names)
+    if limit and limit < classes:
+        raise ValueError(f"--limit {limit}: {spec.name} has {classes} classes, of each of which one example is needed")
+    names = {experiment.name for experiment in experiments}
+    if options.until_decided and not any({contrast.a, contrast.b} <= names for contrast in task.contrasts):
+        planned = ", ".join(f"{contrast.a} and {contrast.b}" for contrast in task.contrasts) or "none"
+        raise ValueError(f"--until-decided: needs both models of a planned contrast ({planned})")
+
+
+def where_results_go(task: Task, options: argparse.Namespace, looked_at: Sequence[str]) -> Path:
+    """The folder that --output-dir names, or else one for what is run.
+
+    `looked_at` are the models of a quick look; each recipe and selection of models has a folder of its own. Raises
+    ValueError for a quick look or images of one's own in plots/, which has the task's data and recipes only.
+    """
+    if options.output_dir:
+        if (looked_at or options.images) and options.output_dir.absolute().is_relative_to(PLOTS):
+            what = "a quick look" if looked_at else "results on your own images"
+            raise ValueError(f"--output-dir {options.output_dir}: {what} can't go into {PLOTS}; choose another folder")
+        return options.output_dir
     added = ["added"] if options.add else []
     if looked_at:
         return options.runs_dir.joinpath("quick", *added, task.name, look_name(task, options, looked_at))
-    return options.runs_dir / "added" / task.name if added else PLOTS / task.name
+    return options.runs_dir.joinpath(*added, task.name) if added or options.images else PLOTS / task.name
 
 
 def declared_in_a_quick_look(task: Task, hashes: dict[str, str], spec: DatasetSpec) -> dict[str, str]:
@@ -208,7 +247,8 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
             images = f"images {spec.image_shape} in {len(spec.class_names)} classes"
             what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise ValueError(f"{experiment.name} can't be built for {images}: {what}{error}") from error
-        hashes[experiment.name] = config_hash(experiment, spec.name, shapes)
+        # A folder of images is named by its contents: another one may have the name of a data set.
+        hashes[experiment.name] = config_hash(experiment, spec.folder or spec.name, shapes)
     return hashes
 
 

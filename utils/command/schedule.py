@@ -54,7 +54,7 @@ def remembered_precision(plan: Plan, data: Splits) -> tuple[str, str]:
     It is remembered since runs of different precision are never pooled: a measurement that comes out differently
     tomorrow would split the evidence. All models of the task are measured, even if only some run now.
     """
-    path = plan.runs / f"precision-{plan.spec.name}.json"
+    path = plan.runs / f"precision-{file_name(plan.spec.name)}.json"
     environment = describe_environment(plan.execution)
     machine = {name: environment[name] for name in ("device", "device_name", "torch")}
     try:

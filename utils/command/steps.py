@@ -11,7 +11,7 @@ from utils import streams
 from utils.command.added import enlarged, remember
 from utils.command.locks import sole_writer
 from utils.command.looks import check_looks, going_on, look_in_words
-from utils.command.outputs import closing_lines, draw, in_short_lines, plan_in_words
+from utils.command.outputs import closing_lines, draw, in_short_lines, plan_in_words, results_of
 from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
@@ -19,16 +19,17 @@ from utils.command.progress import Progress
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
 from utils.data.images import Splits, load_splits
 from utils.files import remove_leftovers
-from utils.findings.results import Results, read_results
+from utils.findings.results import Results
 from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
 from utils.records.record import RunRecord
 from utils.records.timing import read_timing, write_timing
+from utils.report.contents import contents_in_words
 from utils.report.page import conclusions
 from utils.streams import warn
 from utils.timing.models import timing_pass
 from utils.training.cell import CellJob
 from utils.training.device import Execution, physical_cores
-from utils.words import duration
+from utils.words import bullets, duration
 
 SECONDS_BETWEEN_DRAWINGS = 60
 
@@ -65,11 +66,6 @@ class Outcome:
         self.stale, self.drawn_at = False, time.monotonic()
 
 
-def results_of(plan: Plan, kind: str) -> Results:
-    """What the plan's folder of records of `kind` holds."""
-    return read_results(plan.records_folder(kind), plan.task, plan.declared)
-
-
 def redraw(plan: Plan) -> int:
     """Draw again from the records, without training; returns the exit code."""
     with sole_writer(plan.output):
@@ -93,6 +89,8 @@ def train_and_draw(plan: Plan) -> int:
     config = plan.experiments[0].config  # all experiments have the same limit and protocol
     data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
     tell_about_data(plan.spec, data)
+    if plan.contents:
+        say(plan, f"{plan.spec.name}:\n{bullets(contents_in_words(plan.contents))}")
     try:
         data = data.to(plan.execution.device)
     except RuntimeError as error:

@@ -85,13 +85,18 @@ class RowWriter:
         return ArraySpec((self.rows, *self.row_shape), self.digest.hexdigest())
 
 
-def read_set(spec: DatasetSpec, data_dir: Path) -> dict[str, np.ndarray]:
-    """The checked arrays of a data set that `keep_set` has kept, as read-only memory maps. Raises DataError."""
+def open_set(spec: DatasetSpec, data_dir: Path) -> dict[str, np.ndarray]:
+    """The arrays of a data set that `keep_set` has kept, as read-only memory maps. Raises DataError."""
     folder = data_dir / spec.folder
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in spec.arrays}
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in spec.arrays}
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder} is damaged or gone ({error})") from error
+
+
+def read_set(spec: DatasetSpec, data_dir: Path) -> dict[str, np.ndarray]:
+    """The same arrays, checked. Raises DataError."""
+    arrays = open_set(spec, data_dir)
     check_arrays(spec, arrays)
     return arrays
 

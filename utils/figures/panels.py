@@ -225,7 +225,7 @@ def accuracy_against(
     return ax
 
 
-def forest(ax: Axes, verdicts: Sequence[Verdict]) -> Axes:
+def forest(ax: Axes, verdicts: Sequence[Verdict], measure: str) -> Axes:
     """Differences in percentage points beside a line at zero; the margin of equivalence is shaded unless it is 0."""
     margin = verdicts[0].margin
     if margin:
@@ -241,7 +241,7 @@ def forest(ax: Axes, verdicts: Sequence[Verdict]) -> Axes:
         ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
         ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
     ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.set_xlabel("difference of test accuracy, points")
+    ax.set_xlabel(f"difference of {measure}, points")
     return label_rows(ax, differences(verdicts), [difference_in_words(verdict) for verdict in verdicts])
 
 

@@ -69,8 +69,8 @@ def figures_of(results: Results) -> Iterator[tuple[str, Figure]]:
     if timing is not None:
         yield "training_time", training_time(runs, timing, styles)
     if results.accuracy_verdicts:
-        title = f"{data_of(runs)}: planned differences of test accuracy"
-        yield "contrasts", contrasts_figure(results.accuracy_verdicts, title)
+        title = f"{data_of(runs)}: planned differences of {results.measure}"
+        yield "contrasts", contrasts_figure(results.accuracy_verdicts, title, results.measure)
     if results.confused_pair:
         yield "confusion_difference", confusion_difference(*(runs[model] for model in results.confused_pair))
     if results.ablation:
@@ -240,12 +240,12 @@ def note_on_times(timing: TimingRecord, rounds: str) -> str:
     return textwrap.fill(times, NOTE_LETTERS)
 
 
-def contrasts_figure(verdicts: Sequence[Verdict], title: str) -> Figure:
+def contrasts_figure(verdicts: Sequence[Verdict], title: str, measure: str = "test accuracy") -> Figure:
     """The planned differences as a forest plot, each with its interval, its seeds and its verdict."""
     rows = max(label.count("\n") + 1 for label in panels.differences(verdicts))
     figure = new_figure(1.7 + max(0.6, 0.2 * rows) * len(verdicts), title)
     ax = figure.subplots()
-    panels.forest(ax, verdicts)
+    panels.forest(ax, verdicts, measure)
     look = {"color": panels.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
     if any(len(verdict.seeds) > 1 for verdict in verdicts):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds
 from utils.findings.verdicts import Verdict
 
 # What the best model can be to another one: a word of a verdict, or none of them.
@@ -13,7 +12,7 @@ RELATIONS = ("better", "worse", "equivalent", "not distinguished", "too few seed
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best model and the others, by mean test accuracy with the final weights.
+    """The best model and the others, by mean test accuracy, plain or balanced, with the final weights.
 
     `level` is the mean of each model, a fraction. `relations` maps each other model, the most accurate first, to one of
     RELATIONS: what `top` is to it.
@@ -47,7 +46,7 @@ def rank(results: Results) -> Ranking:
     If A is better than B and B better than C, then A is better than C: no verdict of its own is needed for that.
     """
     verdicts = results.accuracy_verdicts
-    level = {model: accuracy_over_seeds(records).estimate for model, records in results.runs.items()}
+    level = {model: results.level(records).estimate for model, records in results.runs.items()}
     ranked = sorted(level, key=level.get, reverse=True)
     worse = {model: {v.lower for v in verdicts if v.word == "better" and v.higher == model} for model in ranked}
     for middle in ranked:  # all chains: Warshall's transitive closure

@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from utils.contents import Contents
 from utils.contrasts import variants
 from utils.experiment import Declared, Task
 from utils.findings.overfitting import overfitting_by_looks, overfitting_of
+from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds
 from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
 from utils.records.folder import judged_by_looks, read_runs
-from utils.records.record import Runs, share_a_seed
+from utils.records.record import RunRecord, Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
+from utils.stats.intervals import Interval
 from utils.stats.overfitting import Overfitting
 
 
@@ -23,6 +26,7 @@ class Results:
     variants that it belongs to; empty if the ablation has no run. `diverged` is {model: the seeds with which it
     diverged}. `left_out` has a line for each record that does not count, with the reason. `timing` is the timing pass
     over the models of `runs`, if there is one. `by_looks` says that verdicts are made by looks (`utils.stats.looks`).
+    `contents` is what the data hold if they are a folder of images.
     """
 
     task: Task
@@ -32,11 +36,27 @@ class Results:
     left_out: Sequence[str] = ()
     timing: TimingRecord | None = None
     by_looks: bool = False
+    contents: Contents | None = None
+
+    @property
+    def balanced(self) -> bool:
+        """Whether models are judged on balanced accuracy, since there are far more images of some classes."""
+        return self.contents is not None and self.contents.unequal
+
+    @property
+    def measure(self) -> str:
+        """What models are judged on, in words."""
+        return "balanced accuracy" if self.balanced else "test accuracy"
+
+    def level(self, records: Sequence[RunRecord]) -> Interval:
+        """The mean over seeds of what models are judged on, with its interval."""
+        return balanced_over_seeds(records) if self.balanced else accuracy_over_seeds(records)
 
     @cached_property
     def accuracy_verdicts(self) -> list[Verdict]:
-        """The verdicts on the planned contrasts, by test accuracy with the final weights."""
-        return accuracy_verdicts(self.runs, self.task.contrasts, self.task.equivalence_margin, self.by_looks)
+        """The verdicts on the planned contrasts, by test accuracy, plain or balanced, with the final weights."""
+        task = self.task
+        return accuracy_verdicts(self.runs, task.contrasts, task.equivalence_margin, self.by_looks, self.balanced)
 
     @cached_property
     def stability_verdicts(self) -> list[Verdict]:
@@ -56,7 +76,7 @@ class Results:
         return pair if pair and share_a_seed(self.runs, *pair) else None
 
 
-def read_results(folder: Path, task: Task, declared: Declared) -> Results:
+def read_results(folder: Path, task: Task, declared: Declared, contents: Contents | None = None) -> Results:
     """The results of `task` in a folder of records.
 
     Raises RecordError if it can't be told whether the folder is judged by looks.
@@ -69,4 +89,4 @@ def read_results(folder: Path, task: Task, declared: Declared) -> Results:
         names = (*variants(task.contrasts), *of_ablation)
         ablation = {name: found.runs[name] for name in names if name in found.runs}
     timing = read_timing(folder, {name: declared.hashes[name] for name in runs}, declared.code)
-    return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder))
+    return Results(task, runs, ablation, found.diverged, found.left_out, timing, judged_by_looks(folder), contents)

@@ -41,3 +41,19 @@ def plateau_epochs(records: Sequence[RunRecord]) -> list[int]:
 def accuracy_over_seeds(records: Sequence[RunRecord], weights: str = "") -> Interval:
     """The mean test accuracy over seeds with its interval, fractions from 0 to 1; `weights` as in `accuracies_of`."""
     return as_share(mean_interval(accuracies_of(records, weights)))
+
+
+def balanced_accuracy(record: RunRecord) -> float:
+    """The mean over classes of the share of a class's test images that are classified correctly, final weights.
+
+    A class without test images is left out, as in scikit-learn's `balanced_accuracy_score`.
+    """
+    counts = record.counts_by_class
+    there = counts.sum(axis=1) > 0
+    # Rounded, since equal numbers that differ in their last bit would look like a spread over seeds.
+    return round(float(np.mean(counts.diagonal()[there] / counts.sum(axis=1)[there])), 12)
+
+
+def balanced_over_seeds(records: Sequence[RunRecord]) -> Interval:
+    """The mean balanced accuracy over seeds with its interval, fractions from 0 to 1."""
+    return as_share(mean_interval([balanced_accuracy(record) for record in records]))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.experiment import Contrast
-from utils.findings.runs import lengths_in_words, of_look
+from utils.findings.runs import balanced_accuracy, lengths_in_words, of_look
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
 from utils.stats.curves import roughness
@@ -204,9 +204,11 @@ def _word(n: int, comparison: Comparison, p: float | None, within: bool) -> str:
 
 
 def accuracy_verdicts(
-    runs: Runs, contrasts: Sequence[Contrast], margin: float, by_looks: bool = False
+    runs: Runs, contrasts: Sequence[Contrast], margin: float, by_looks: bool = False, balanced: bool = False
 ) -> list[Verdict]:
-    """The verdicts on test accuracy with the final weights, from integer counts."""
+    """The verdicts on test accuracy with the final weights, from integer counts; or on balanced accuracy."""
+    if balanced:
+        return judge(runs, contrasts, balanced_accuracy, margin=margin, by_looks=by_looks)
     total = next((records[0].test_total for records in runs.values()), 1)
     return judge(runs, contrasts, lambda record: record.test_correct, total, margin, by_looks=by_looks)
 

@@ -54,13 +54,13 @@ def read_runs(folder: Path, task: str, declared: Declared) -> Records:
             left_out.append(f"{path.name}: a record of {record.task}, not of {task}")
         elif record.model not in hashes:
             left_out.append(f"{path.name}: {task} declares no model {record.model}")
+        elif record.data_sha256 != latest and latest and (record.data_sha256 or not data):
+            theirs = record.data_sha256[:12] or "unknown"
+            left_out.append(f"{path.name}: trained on other data (SHA-256 {theirs}, in the latest run {latest[:12]})")
         elif record.config_hash != hashes[record.model]:
             left_out.append(f"{path.name}: from another recipe ({record.config_hash}, now {hashes[record.model]})")
         elif (theirs := record.environment.get("model_hash", "")) and theirs != code.get(record.model, theirs):
             left_out.append(f"{path.name}: trained with other code of the model ({theirs}, now {code[record.model]})")
-        elif record.data_sha256 != latest and latest and (record.data_sha256 or not data):
-            theirs = record.data_sha256[:12] or "unknown"
-            left_out.append(f"{path.name}: trained on other data (SHA-256 {theirs}, in the latest run {latest[:12]})")
         elif record.status != "finished":
             left_out.append(f"{path.name}: {record.status} ({' '.join(record.message.split())})")
             if record.status == "diverged":

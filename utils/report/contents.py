@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 
 from utils.contents import Contents
-from utils.words import markdown, plural, table, three_digits
+from utils.words import bullets, markdown, picture_link, plural, table, three_digits
 
 NAMED = 5  # files or groups of files that a sentence names; more are counted
+
+
+def contents_on_page(contents: Contents) -> list[str]:
+    """What the page of results says and shows of the folder, in Markdown."""
+    sentences = bullets([markdown(sentence) for sentence in contents_in_words(contents)])
+    return [sentences, picture_link("samples", "A few training images of each class"), class_table(contents)]
 
 
 def contents_in_words(contents: Contents) -> list[str]:
@@ -29,7 +35,8 @@ def contents_in_words(contents: Contents) -> list[str]:
         found.append(f"{files} with several frames or pages, of which the first counts ({_some(contents.several)})")
     if contents.skipped:
         files = [f"{path} ({fault})" for path, fault in contents.skipped.items()]
-        found.append(f"{plural(len(files), 'file')} left out, since they can't be used: {'; '.join(files)}")
+        they = "it" if len(files) == 1 else "they"
+        found.append(f"{plural(len(files), 'file')} left out, since {they} can't be used: {'; '.join(files)}")
     if contents.loose:
         found.append(
             f"{plural(len(contents.loose), 'file')} outside the class folders left out ({_some(contents.loose)})"
@@ -75,6 +82,9 @@ def _classes(contents: Contents) -> str:
     """The majority class's share, and how unequal the classes are."""
     largest = contents.class_names[contents.largest_class]
     times = f"; the largest class has {three_digits(contents.imbalance)} times the images of the smallest"
+    if contents.unequal:
+        beat_too = f"to beat: {contents.to_beat:.1%}"
+        times += f", so models are judged on balanced accuracy, the mean of each class's share ({beat_too})"
     beat = f"Accuracy to beat: {contents.accuracy_to_beat:.1%}, by always answering {largest}"
     return beat + (times if contents.imbalance > 1 else "")
 

@@ -44,15 +44,16 @@ def _machine(record: RunRecord) -> str:
     return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
 
 
-def weights_in_words(record: RunRecord) -> str:
+def weights_in_words(record: RunRecord, own_images: bool = False) -> str:
     """The lines of code that load the weights of a run."""
     name = record.model_options["class"]
     arguments = [str(record.image_shape), str(len(record.class_names))]
     arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
     folder = f"runs/{record.task}/{record.kind}/{file_name(record.model)}/{record.config_hash}/seed{record.seed}"
+    normalised = "`set.json` beside the images in the data folder says" if own_images else "in `utils/data/specs.py`"
     return (
         f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
-        "inputs are normalised as in `utils/data/specs.py`):\n\n"
+        f"inputs are normalised as {normalised}):\n\n"
         "    from safetensors.torch import load_file\n"
         f"    from models import {name}\n"
         f"    model = {name}({', '.join(arguments)}); "

@@ -11,7 +11,7 @@ from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
 from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds, lengths_in_words
+from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds, lengths_in_words
 from utils.findings.sentences import (
     accuracy_sentence,
     depth_sentence,
@@ -24,6 +24,7 @@ from utils.findings.verdicts import FASTER
 from utils.records.record import RunRecord, Runs, share_a_seed
 from utils.records.timing import TimingRecord
 from utils.report.claims import examine
+from utils.report.contents import contents_on_page
 from utils.report.made import weights_in_words, what_was_run
 from utils.report.original import Original
 from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, Sentence, in_short
@@ -48,6 +49,7 @@ from utils.words import (
     lost_runs_in_words,
     markdown,
     percent,
+    picture_link,
     plain,
     plural,
     points,
@@ -55,13 +57,14 @@ from utils.words import (
     table_by_column,
 )
 
+DATA = "Data"
 NOTHING_YET = "No finished run of the current recipes yet."
 
 
 def results_text(results: Results, original: Original) -> str:
     """The results of a task in Markdown, ending with a newline. Links expect the pictures in the page's own folder."""
     results = for_markdown(results)
-    runs, timing = results.runs, results.timing
+    runs, timing, contents = results.runs, results.timing, results.contents
     if not runs:
         return _paragraphs([NOTHING_YET, _left_out(results)])
     what = "Parameters, training time, inference time and accuracy" if timing else "Parameters and accuracy"
@@ -69,17 +72,18 @@ def results_text(results: Results, original: Original) -> str:
     first = next(iter(runs.values()))[0]
     sections = {
         "In short": [bullets([linked(sentence) for sentence in in_short(results, original)])],
-        ACCURACY: [what_was_run(runs), main_table(runs, timing), _sentence_on_seeds(results)],
+        DATA: contents_on_page(contents) if contents else [],
+        ACCURACY: [what_was_run(runs), main_table(runs, timing, balanced=bool(contents)), _sentence_on_seeds(results)],
         VERDICTS: [_contrasts(results)],
         "Learning curves": [
-            _picture("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
+            picture_link("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
             training_table(results),
         ],
         OVERFITTING: _lists(_overfitting(results)),
         COSTS: [
-            _picture("comparison", f"{what} of each model"),
-            _picture("accuracy_vs_cost", f"Test accuracy against {costs}"),
-            timing and _picture("training_time", "Training time of each model, an epoch and the whole run"),
+            picture_link("comparison", f"{what} of each model"),
+            picture_link("accuracy_vs_cost", f"Test accuracy against {costs}"),
+            timing and picture_link("training_time", "Training time of each model, an epoch and the whole run"),
             timing_table(runs, timing),
         ],
         "Regularisers": [_ablation(results)],
@@ -88,7 +92,7 @@ def results_text(results: Results, original: Original) -> str:
         "Confused classes": [confused_pairs_table(runs), _confusion_difference(results)],
         "Each model": [
             *(_model_details(model, records) for model, records in runs.items()),
-            weights_in_words(first),
+            weights_in_words(first, own_images=bool(contents)),
         ],
         "Left out": [_left_out(results)],
     }
@@ -185,7 +189,7 @@ def _way_of_judging(results: Results) -> str:
     *sizes, last = map(str, LOOKS)
     return (
         f" Judged by looks at {', '.join(sizes)} and {last} seeds, which share the 5% error rate: only models whose "
-        "contrasts on test accuracy are still open need more seeds, and what a look has decided stays."
+        f"contrasts on {results.measure} are still open need more seeds, and what a look has decided stays."
     )
 
 
@@ -198,6 +202,7 @@ def conclusions(results: Results) -> str:
         return ""
     accuracies = [
         f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
+        + (f"; balanced accuracy {percent(balanced_over_seeds(records))}" if results.contents else "")
         for model, records in results.runs.items()
     ]
     parts = _verdicts(results) | _overfitting(results)
@@ -222,7 +227,7 @@ def _verdicts(results: Results) -> dict[str, list[str]]:
     rate = FAMILY_ERROR_RATE / looks
     level = f"{1 - rate / m:.1%}" if m else ""
     parts = {
-        f"Verdicts on test accuracy (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
+        f"Verdicts on {results.measure} (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
         f"differences at {level}; equivalent: the unadjusted {level_in_words(1 - 2 * rate)} interval lies within "
         f"{points(margin)} points of 0)": [
             *(
@@ -274,14 +279,14 @@ def _contrasts(results: Results) -> str:
     parts = _verdicts(results)
     if compared:
         parts[
-            "Secondary: would these trained models differ on new test images too? (95% intervals over test images; "
-            "nothing is said of other seeds)"
+            f"Secondary: would these trained models differ {'in plain accuracy ' * results.balanced}on new test images "
+            "too? (95% intervals over test images; nothing is said of other seeds)"
         ] = [secondary_sentence(runs, verdict) for verdict in results.accuracy_verdicts]
         parts["What the contrasted experiments differ in, besides the class of the model"] = [
             _recipes_in_words(task, contrast) for contrast in compared
         ]
     lists = _lists(parts)
-    picture = _picture("contrasts", "Planned differences of test accuracy with their intervals against zero")
+    picture = picture_link("contrasts", f"Planned differences of {results.measure} with their intervals against zero")
     return "\n\n".join([*lists[:1], *([picture] if compared else []), *lists[1:]])
 
 
@@ -326,7 +331,7 @@ def _claims(results: Results, original: Original) -> str:
 def _ablation(results: Results) -> str:
     if not results.ablation:
         return ""
-    picture = _picture("regularisation_ablation", "Test accuracy and gap between the losses by regulariser")
+    picture = picture_link("regularisation_ablation", "Test accuracy and gap between the losses by regulariser")
     return (
         "Which regulariser does it? Intervals, where there are seeds enough, at 95% and unadjusted; no verdicts but on "
         f"the planned contrast above; losses are those of the last epoch:\n\n{ablation_table(results)}\n\n{picture}"
@@ -339,7 +344,7 @@ def _gradients(runs: Runs) -> str:
         return ""
     lines = [f"{model}: {depth_sentence(verdict)}" for model, verdict in flow.items()]
     title = "Gradients over depth in the first epoch (vanishing, exploding, neither, or not decided; 95% intervals)"
-    picture = _picture("gradient_by_depth", "Gradient norm of each layer against its depth, model by model")
+    picture = picture_link("gradient_by_depth", "Gradient norm of each layer against its depth, model by model")
     return f"{title}:\n\n{bullets(lines)}\n\n{picture}"
 
 
@@ -347,21 +352,21 @@ def _confusion_difference(results: Results) -> str:
     if results.confused_pair is None:
         return ""
     a, b = results.confused_pair
-    picture = _picture("confusion_difference", f"Confusion of {b} minus that of {a} by class")
+    picture = picture_link("confusion_difference", f"Confusion of {b} minus that of {a} by class")
     return f"{confusion_change_table(results.runs, a, b)}\n\n{picture}"
 
 
 def _model_details(model: str, records: Sequence[RunRecord]) -> str:
     files = file_name(records[0].model)
     images = [
-        _picture(f"{files}_curves", f"Learning curves of {model}: loss and accuracy over the epochs"),
-        _picture(f"{files}_confusion_matrix", f"Confusion matrix of {model} on the test set"),
-        _picture(f"{files}_mistakes", f"The most confident mistakes of {model} on the test set"),
+        picture_link(f"{files}_curves", f"Learning curves of {model}: loss and accuracy over the epochs"),
+        picture_link(f"{files}_confusion_matrix", f"Confusion matrix of {model} on the test set"),
+        picture_link(f"{files}_mistakes", f"The most confident mistakes of {model} on the test set"),
     ]
     if any(map(has_flow, records)):
         images += [
-            _picture(f"{files}_gradient_flow", f"Gradient norms of {model}'s layers over training"),
-            _picture(f"{files}_update_ratio", f"Update ratios of {model}'s layers over training"),
+            picture_link(f"{files}_gradient_flow", f"Gradient norms of {model}'s layers over training"),
+            picture_link(f"{files}_update_ratio", f"Update ratios of {model}'s layers over training"),
         ]
     # Within the tag there is no Markdown, but GitHub sees mathematics there too.
     name = html.escape(records[0].model, quote=False).replace("$", "&#36;")
@@ -374,7 +379,3 @@ def _model_details(model: str, records: Sequence[RunRecord]) -> str:
 
 def _left_out(results: Results) -> str:
     return "Left out of these results:\n\n" + bullets(results.left_out) if results.left_out else ""
-
-
-def _picture(name: str, alt: str) -> str:
-    return f"![{alt}]({name}.png)"

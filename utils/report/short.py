@@ -28,17 +28,22 @@ MOST_NAMED = 4  # models or verdicts in a list; --add may plan many
 
 # {word: its sentence or part of one}. The functions below fill in the names and numbers.
 BEST = {
-    "alone": "{top} classifies {level} of the test images correctly{seeds}",
-    "best": "{top} is the most accurate model: it classifies {level} of the test images correctly{seeds}, {lead} more "
-    "than {next}, the next best{small}",
-    "none better": "no model is better than {top}, which classifies {level} of the test images correctly{seeds}: it is "
-    "{relations}",
-    "not decided": "{tops} the highest accuracy, {level} of the test images{seeds}, but which model is best is not "
-    "decided: {top} is {relations}",
-    "too few seeds": "it takes {fewest} seeds to say which model is best; so far {tops} the highest accuracy, {level} "
-    "of the test images{before}",
-    "not compared": "{tops} the highest accuracy, {level} of the test images{seeds}; no planned comparison says "
-    "whether that is more than luck",
+    "alone": "{top} {reaches}{seeds}",
+    "best": "{top} is the most accurate model: it {reaches}{seeds}, {lead} more than {next}, the next best{small}",
+    "none better": "no model is better than {top}, which {reaches}{seeds}: it is {relations}",
+    "not decided": "{tops} {highest}{seeds}, but which model is best is not decided: {top} is {relations}",
+    "too few seeds": "it takes {fewest} seeds to say which model is best; so far {tops} {highest}{before}",
+    "not compared": "{tops} {highest}{seeds}; no planned comparison says whether that is more than luck",
+}
+LEVEL = {  # how accurate the best model is, by what models are judged on
+    "test accuracy": {
+        "reaches": "classifies {level} of the test images correctly",
+        "highest": "the highest accuracy, {level} of the test images",
+    },
+    "balanced accuracy": {
+        "reaches": "reaches a balanced accuracy of {level}",
+        "highest": "the highest balanced accuracy, {level}",
+    },
 }
 RELATION = {  # of the best model to others
     "better": "better than {leads}",
@@ -61,12 +66,12 @@ TIME = {
     "not measured": "training times have not been measured",
 }
 CHANGE = {
-    "better": "{what} {changed} test accuracy by {lead}: {higher} is better than {lower}",
-    "equivalent": "{what} changes test accuracy by less than {margin}: {a} and {b} are equivalent",
-    "not distinguished": "what {what} does to test accuracy is not decided: it {moved} by {size} on average over "
-    "{seeds}, which chance could explain",
-    "too few seeds": "it takes {fewest} seeds to say what {what} does to test accuracy; so far it {moved} by {size}",
-    "undefined": "what {what} does to test accuracy is undefined: it {moved} by the same in every seed, {size}",
+    "better": "{what} {changed} {measure} by {lead}: {higher} is better than {lower}",
+    "equivalent": "{what} changes {measure} by less than {margin}: {a} and {b} are equivalent",
+    "not distinguished": "what {what} does to {measure} is not decided: it {moved} by {size} on average over {seeds}, "
+    "which chance could explain",
+    "too few seeds": "it takes {fewest} seeds to say what {what} does to {measure}; so far it {moved} by {size}",
+    "undefined": "what {what} does to {measure} is undefined: it {moved} by the same in every seed, {size}",
 }
 OVERFITS = {
     "overfits": "{models}: validation loss is lowest around epoch {epoch} and ends {rise} higher, while the loss on "
@@ -97,7 +102,7 @@ class Sentence(NamedTuple):
 
 
 def in_short(results: Results, original: Original) -> list[Sentence]:
-    """The best model, what regularisation did, who overfits, costs, what is open, and which old claims hold.
+    """The best model, and whether it beats guessing; what regularisation did, who overfits, what is open and so on.
 
     Empty if no record counts. The names of models stand as `results` has them.
     """
@@ -106,6 +111,7 @@ def in_short(results: Results, original: Original) -> list[Sentence]:
     ranking = rank(results)
     found = [
         (_best(results, ranking), ACCURACY),
+        (_guessing(results, ranking.top), ACCURACY),
         (_change(results), VERDICTS),
         (_overfitting(results), OVERFITTING),
         (_costs(results, ranking), COSTS),
@@ -142,7 +148,7 @@ def _best(results: Results, ranking: Ranking) -> str:
     return BEST[word].format(
         top=top,
         tops=f"{_names(tops)} {'has' if len(tops) == 1 else 'have'}",
-        level=_percent(level[top]),
+        **{name: text.format(level=_percent(level[top])) for name, text in LEVEL[results.measure].items()},
         seeds=_over_seeds(len(results.runs[top])),
         lead=after and _points(ranking.lead(after)),
         next=after,
@@ -151,6 +157,15 @@ def _best(results: Results, ranking: Ranking) -> str:
         fewest=FEWEST_SEEDS,
         relations=_relations(results, ranking),
     )
+
+
+def _guessing(results: Results, top: str) -> str:
+    """That the best model isn't shown to beat always answering the largest class of a folder of images, or ""."""
+    contents, level = results.contents, results.level(results.runs[top])
+    if contents is None or level.low > contents.to_beat or (np.isnan(level.low) and level.estimate > contents.to_beat):
+        return ""
+    shown = "is no better" if level.estimate <= contents.to_beat else "is not shown to be better"
+    return f"{top} {shown} than always answering the largest class, which gives {_percent(contents.to_beat)}"
 
 
 def _relations(results: Results, ranking: Ranking) -> str:
@@ -211,6 +226,7 @@ def _change(results: Results) -> str:
     change = verdict.comparison.difference.estimate
     return CHANGE[verdict.word].format(
         **_of(verdict),
+        measure=results.measure,
         what=f"regularisation by {fields}" if regularised else f"the change of {fields} from {a} to {b}",
         changed="raised" if change > 0 else "lowered",
         moved="rose" if change > 0 else "fell",

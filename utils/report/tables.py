@@ -8,7 +8,7 @@ from utils.contrasts import differences, variants
 from utils.findings.confusion import confusion_change, largest_cells, most_confused, off_diagonal
 from utils.findings.overfitting import gap_growth_in_words, overfitting_in_short
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds, plateau_epochs
+from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds, plateau_epochs
 from utils.findings.sentences import timed_on
 from utils.findings.verdicts import FEWEST_ROUNDS
 from utils.records.record import RunRecord, Runs, paired
@@ -42,10 +42,14 @@ PAIRS_SHOWN = 5  # pairs of confused classes in a table
 SCORES = ("precision", "recall", "f1")
 
 
-def main_table(runs: Runs, timing: TimingRecord | None) -> str:
+def main_table(runs: Runs, timing: TimingRecord | None, balanced: bool = False) -> str:
     columns = {
         "model": lambda model, _: model,
         "test accuracy, final weights": lambda _, records: percent(accuracy_over_seeds(records)),
+    }
+    if balanced:
+        columns["balanced accuracy"] = lambda _, records: percent(balanced_over_seeds(records))
+    columns |= {
         "best-validation weights": lambda _, records: percent(accuracy_over_seeds(records, "best_")),
         "parameters": lambda _, records: f"{records[0].parameters:,}",
         "MFLOPs per image": lambda _, records: f"{records[0].flops_per_image / 1e6:,.2f}",
