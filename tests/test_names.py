@@ -14,8 +14,9 @@ from utils.experiment import Contrast, Declared, Experiment
 from utils.files import file_name
 from utils.findings.results import Results
 from utils.records.folder import publish, read_runs
+from utils.report.conclusions import conclusions
 from utils.report.original import Original
-from utils.report.page import conclusions, results_text
+from utils.report.page import results_text
 from utils.report.readme import update_block
 from utils.words import markdown
 

@@ -14,8 +14,9 @@ from utils.figures.task import figures_of
 from utils.findings.ranking import rank
 from utils.findings.results import Results
 from utils.findings.runs import balanced_accuracy
+from utils.report.conclusions import conclusions
 from utils.report.original import Original
-from utils.report.page import conclusions, results_text
+from utils.report.page import results_text
 from utils.report.short import in_short
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="sgd", learning_rate=0.1)

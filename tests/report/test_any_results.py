@@ -14,8 +14,9 @@ from made_records import make_record, make_timing
 from models import FCN
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.findings.results import Results
+from utils.report.conclusions import conclusions
 from utils.report.original import Original, read_original
-from utils.report.page import conclusions, results_text
+from utils.report.page import results_text
 
 CLAIMS = [claim for task in ("task_1_1", "task_1_2") for claim in read_original(task).claims]
 LOSS = st.just(0.0) | st.floats(1e-6, 10)

@@ -6,7 +6,7 @@ from made_records import make_record
 from utils.findings.overfitting import overfitting_of, overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.verdicts import stability_verdicts
-from utils.report.page import conclusions
+from utils.report.conclusions import conclusions
 
 
 def test_curves_of_unequal_length_give_no_verdict():

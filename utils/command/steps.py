@@ -23,8 +23,8 @@ from utils.findings.results import Results
 from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
 from utils.records.record import RunRecord
 from utils.records.timing import read_timing, write_timing
+from utils.report.conclusions import conclusions
 from utils.report.contents import contents_in_words
-from utils.report.page import conclusions
 from utils.streams import warn
 from utils.timing.models import timing_pass
 from utils.training.cell import CellJob

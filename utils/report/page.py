@@ -9,21 +9,11 @@ from utils.contrasts import architectural, differences
 from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
-from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds, lengths_in_words
-from utils.findings.sentences import (
-    accuracy_sentence,
-    depth_sentence,
-    secondary_sentence,
-    stability_sentence,
-    time_sentence,
-    timed_on,
-)
-from utils.findings.verdicts import FASTER
+from utils.findings.sentences import depth_sentence, secondary_sentence
 from utils.records.record import RunRecord, Runs, share_a_seed
-from utils.records.timing import TimingRecord
 from utils.report.claims import examine
+from utils.report.conclusions import overfitting_list, paragraphs, sentence_on_seeds, verdict_lists
 from utils.report.contents import contents_on_page
 from utils.report.made import weights_in_words, what_was_run
 from utils.report.original import Original
@@ -39,23 +29,7 @@ from utils.report.tables import (
     timing_table,
     training_table,
 )
-from utils.stats.intervals import FEWEST_SEEDS
-from utils.stats.looks import LOOKS
-from utils.stats.overfitting import TAIL
-from utils.stats.paired import FAMILY_ERROR_RATE
-from utils.words import (
-    bullets,
-    level_in_words,
-    lost_runs_in_words,
-    markdown,
-    percent,
-    picture_link,
-    plain,
-    plural,
-    points,
-    runs_in_words,
-    table_by_column,
-)
+from utils.words import bullets, markdown, picture_link, plain, table_by_column
 
 DATA = "Data"
 NOTHING_YET = "No finished run of the current recipes yet."
@@ -66,20 +40,20 @@ def results_text(results: Results, original: Original) -> str:
     results = for_markdown(results)
     runs, timing, contents = results.runs, results.timing, results.contents
     if not runs:
-        return _paragraphs([NOTHING_YET, _left_out(results)])
+        return paragraphs([NOTHING_YET, _left_out(results)])
     what = "Parameters, training time, inference time and accuracy" if timing else "Parameters and accuracy"
     costs = "training time, inference time, parameters" if timing else "parameters"
     first = next(iter(runs.values()))[0]
     sections = {
         "In short": [bullets([linked(sentence) for sentence in in_short(results, original)])],
         DATA: contents_on_page(contents) if contents else [],
-        ACCURACY: [what_was_run(runs), main_table(runs, timing, balanced=bool(contents)), _sentence_on_seeds(results)],
+        ACCURACY: [what_was_run(runs), main_table(runs, timing, balanced=bool(contents)), sentence_on_seeds(results)],
         VERDICTS: [_contrasts(results)],
         "Learning curves": [
             picture_link("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
             training_table(results),
         ],
-        OVERFITTING: _lists(_overfitting(results)),
+        OVERFITTING: _lists(overfitting_list(results)),
         COSTS: [
             picture_link("comparison", f"{what} of each model"),
             picture_link("accuracy_vs_cost", f"Test accuracy against {costs}"),
@@ -98,7 +72,7 @@ def results_text(results: Results, original: Original) -> str:
     }
     sections = {f"## {title}": list(filter(None, parts)) for title, parts in sections.items()}
     texts = (part for title, parts in sections.items() if parts for part in (title, *parts))
-    return _paragraphs([f"# Results on {markdown(first.data_name)}", *texts])
+    return paragraphs([f"# Results on {markdown(first.data_name)}", *texts])
 
 
 def linked(sentence: Sentence, page: str = "") -> str:
@@ -111,8 +85,8 @@ def original_protocol_text(results: Results, original: Original) -> str:
     """The results of a task by the original protocol, in Markdown: only a comparison with the original numbers."""
     results = for_markdown(results)
     if not results.runs:
-        return _paragraphs([NOTHING_YET, _left_out(results)])
-    return _paragraphs(
+        return paragraphs([NOTHING_YET, _left_out(results)])
+    return paragraphs(
         [
             what_was_run(results.runs),
             "All training images were trained on, and the test set was the validation set, as in the original report: "
@@ -151,132 +125,11 @@ def _lists(parts: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{title}:\n\n{bullets(lines)}" for title, lines in parts.items()]
 
 
-def _paragraphs(parts: Sequence[str | None]) -> str:
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _sentence_on_seeds(results: Results) -> str:
-    runs, diverged = results.runs, results.diverged
-    seeds = sorted({record.seed for records in runs.values() for record in records})
-    lacking = [f"{model} ({len(records)})" for model, records in runs.items() if len(records) < len(seeds)]
-    fewest, most = min(map(len, runs.values())), max(map(len, runs.values()))
-    text = "Intervals: two-sided 95% t-intervals over seeds." if most >= FEWEST_SEEDS else ""
-    if lacking:
-        text += f" Fewer than {len(seeds)} seeds: {', '.join(lacking)}."
-    if most >= FEWEST_SEEDS:
-        text += (
-            " How many seeds would probably decide what is open is a rough estimate: it takes the present means and "
-            "spreads for the true ones."
-        )
-    if fewest < FEWEST_SEEDS:
-        more = "--until-decided" if results.by_looks else "--num-seeds 6"
-        text += (
-            f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
-            f"whether a model overfits, or which trains more steadily. More (`{more}`) can."
-        )
-    text += _way_of_judging(results)
-    if diverged:
-        text += f" Not counted: {runs_in_words(diverged, ' diverged')}."
-    return text.strip()
-
-
-def _way_of_judging(results: Results) -> str:
-    """Whether verdicts take a fixed number of seeds or are made by looks; "" if there is none."""
-    if all(verdict.word == "too few seeds" for verdict in results.accuracy_verdicts):
-        return ""
-    if not results.by_looks:
-        return " Verdicts take all seeds, whose number was fixed beforehand."
-    *sizes, last = map(str, LOOKS)
-    return (
-        f" Judged by looks at {', '.join(sizes)} and {last} seeds, which share the 5% error rate: only models whose "
-        f"contrasts on {results.measure} are still open need more seeds, and what a look has decided stays."
-    )
-
-
-def conclusions(results: Results) -> str:
-    """What a command prints at its end: each model's accuracy with its interval over seeds, and the verdicts.
-
-    "" if no record counts, and for the original protocol, which gives no verdicts.
-    """
-    if not results.runs or results.task.protocol == "original":
-        return ""
-    accuracies = [
-        f"  {model:<28} {percent(accuracy_over_seeds(records))}, {plural(len(records), 'seed')}"
-        + (f"; balanced accuracy {percent(balanced_over_seeds(records))}" if results.contents else "")
-        for model, records in results.runs.items()
-    ]
-    parts = _verdicts(results) | _overfitting(results)
-    sentences = [f"{title}:\n{bullets(lines)}" for title, lines in parts.items()]
-    return _paragraphs(
-        [
-            "Test accuracy, final weights:\n" + "\n".join(accuracies),
-            _sentence_on_seeds(results),
-            *sentences,
-        ]
-    )
-
-
-def _verdicts(results: Results) -> dict[str, list[str]]:
-    """The verdicts on the planned contrasts, {title: sentences}: first accuracy, then steadiness and time."""
-    task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
-    tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
-    m, margin = len(task.contrasts), task.equivalence_margin
-    steady = {(verdict.a, verdict.b) for verdict in results.stability_verdicts}
-    looks = len(LOOKS) if results.by_looks else 1
-    adjusted = f"p Holm-adjusted and times {looks} for the looks" if results.by_looks else "Holm-adjusted"
-    rate = FAMILY_ERROR_RATE / looks
-    level = f"{1 - rate / m:.1%}" if m else ""
-    parts = {
-        f"Verdicts on {results.measure} (final weights; {plural(m, 'planned contrast')}, {adjusted}; intervals of "
-        f"differences at {level}; equivalent: the unadjusted {level_in_words(1 - 2 * rate)} interval lies within "
-        f"{points(margin)} points of 0)": [
-            *(
-                accuracy_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
-                for verdict in results.accuracy_verdicts
-            ),
-            *(
-                f"{contrast.a} and {contrast.b}: no seed with which both have finished"
-                + lost_runs_in_words(diverged, contrast.a, contrast.b)
-                for contrast in tried
-                if not share_a_seed(runs, contrast.a, contrast.b)
-            ),
-        ],
-        f"Steadiness of training, by the roughness of validation loss ({adjusted}; intervals at {level})": [
-            *(
-                stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
-                for verdict in results.stability_verdicts
-            ),
-            *(
-                f"{contrast.a} and {contrast.b}, steadiness: no verdict, since runs stopped after {lengths}"
-                for contrast in task.contrasts
-                if share_a_seed(runs, contrast.a, contrast.b)
-                and (contrast.a, contrast.b) not in steady
-                and (lengths := lengths_in_words(runs[contrast.a], runs[contrast.b]))
-            ),
-        ],
-        _training_time(timing): [
-            time_sentence(timing, contrast.a, contrast.b)
-            for contrast in task.contrasts
-            if timing and {contrast.a, contrast.b} <= runs.keys()
-        ],
-    }
-    return {title: lines for title, lines in parts.items() if lines}
-
-
-def _training_time(timing: TimingRecord | None) -> str:
-    if timing is None:
-        return ""
-    return (
-        f"Training time, on this machine, in this session ({timed_on(timing)}; 95% intervals over "
-        f"{plural(timing.rounds, 'round')}, unadjusted; faster: beyond {FASTER:.0%})"
-    )
-
-
 def _contrasts(results: Results) -> str:
     """The verdicts with their picture, the intervals over test images, and what the experiments differ in."""
     task, runs = results.task, results.runs
     compared = [contrast for contrast in task.contrasts if share_a_seed(runs, contrast.a, contrast.b)]
-    parts = _verdicts(results)
+    parts = verdict_lists(results)
     if compared:
         parts[
             f"Secondary: would these trained models differ {'in plain accuracy ' * results.balanced}on new test images "
@@ -300,17 +153,6 @@ def _recipes_in_words(task: Task, contrast: Contrast) -> str:
 
 def _pairs_in_words(values: Mapping[str, tuple]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
-
-
-def _overfitting(results: Results) -> dict[str, list[str]]:
-    """The verdicts on overfitting, {title: sentences}."""
-    lines = [overfitting_sentence(model, results.overfitting[model]) for model in results.runs]
-    level = level_in_words(1 - 2 * (LOOK_TAIL if results.by_looks else TAIL))
-    title = (
-        "Overfitting: does validation loss end above its lowest stretch of epochs, while the fit loss falls? (each "
-        f"model by itself; intervals over seeds at {level}; the rule stands in docs/statistics.md)"
-    )
-    return {title: lines}
 
 
 def _claims(results: Results, original: Original) -> str:
