@@ -1,6 +1,7 @@
 """How long a run will take: the estimate before it, the time left while it goes on, and how often it draws."""
 
 import io
+import re
 import sys
 import time
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ def test_a_cell_loads_trains_evaluates_every_epoch_and_predicts_the_test_set_twi
     loading = 1437 * 64 * schedule.SECONDS_A_BYTE
     one = loading + 2 * (18 * 0.1 + (1150 + 287) * 0.001) + 2 * 360 * 0.001  # 18 batches of at most 64
     assert found[0].cells == pytest.approx({"A-seed0": one, "B-seed0": one})
-    assert found[0].drawing > 1 and 48 * 0.9 < found[0].timing < 48 * 1.5  # 30 + 6 + 3 + 9 s, and the warm-up
+    assert found[0].drawing > 1 and 24 < found[0].timing < 96  # about 30 + 6 + 3 + 9 s and the warm-up
     assert place.run() == 0 and found[1].cells == {} and found[1].timing == 0  # nothing to do
 
 
@@ -54,7 +55,7 @@ def test_a_benchmark_takes_about_what_was_expected(seconds, max_calls):
     started = time.perf_counter()
     benchmark(actions, lambda: None, 2, seconds, max_calls)
     took = time.perf_counter() - started
-    assert took == pytest.approx(expected_seconds(list(naps.values()), 2, seconds, max_calls), rel=0.3)
+    assert took == pytest.approx(expected_seconds(list(naps.values()), 2, seconds, max_calls), rel=0.5)
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_a_terminal_shows_the_time_left(place, monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert place.run() == 0
-    assert " min left]" in sys.stderr.getvalue()
+    assert re.search(r"4/4 epochs \[[^]]*, \d+ (s|min) left\]", sys.stderr.getvalue())
 
 
 def test_a_short_run_draws_once_when_all_is_done(place, monkeypatch):
