@@ -59,7 +59,7 @@ def test_a_chain_of_verdicts_orders_models_that_no_contrast_compares():
     assert ranking.relations == {"B": "better", "D": "not compared", "A": "better"}
     (best,) = told(results.task, "Test accuracy", **counts)
     assert best.endswith(
-        "which model is best is not decided: C is better than B by 2.0 points and A, and not compared with D"
+        "which model is best is not decided: C is better than B by 2.0 points and than A, and not compared with D"
     )
 
 

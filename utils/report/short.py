@@ -46,7 +46,7 @@ LEVEL = {  # how accurate the best model is, by what models are judged on
     },
 }
 RELATION = {  # of the best model to others
-    "better": "better than {leads}",
+    "better": "better {leads}",
     "worse": "worse than {names}",
     "equivalent": "equivalent to {names} within {margin}",
     "not distinguished": "not distinguished from {names}",
@@ -173,15 +173,15 @@ def _relations(results: Results, ranking: Ranking) -> str:
     parts = []
     for word, text in RELATION.items():
         if others := [other for other, found in ranking.relations.items() if found == word]:
-            leads = [_lead_over(other, between(results.accuracy_verdicts, ranking.top, other)) for other in others]
+            leads = [_than(other, between(results.accuracy_verdicts, ranking.top, other)) for other in others]
             margin = _points(results.task.equivalence_margin)
             parts.append(text.format(names=_names(others), leads=_names(leads), margin=margin))
     return ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _lead_over(other: str, verdict: Verdict | None) -> str:
-    """By how much the best model is better, if there is a verdict of its own: a chain of verdicts has no number."""
-    return f"{other} by {_points(verdict.lead.estimate)}{_of_look(verdict)}" if verdict else other
+def _than(other: str, verdict: Verdict | None) -> str:
+    """What the best model is better than, and by how much if there is a verdict on the two: a chain has no number."""
+    return f"than {other} by {_points(verdict.lead.estimate)}{_of_look(verdict)}" if verdict else f"than {other}"
 
 
 def _over_seeds(seeds: int) -> str:
