@@ -48,7 +48,7 @@ def used() -> int:
     return 1024 * int(line.split()[1])
 """
 UNDER_A_LIMIT = """
-limit = used() + 3 * 2**27  # 384 MiB more
+limit = used() + 500 * 2**20  # less than a copy needs
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 splits = load_splits(spec, data_dir)
 try:
