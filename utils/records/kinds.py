@@ -35,8 +35,10 @@ def mark_kind(records: Path, kind: str, chosen: bool) -> None:
 def shown_kind(records: Path, task: str, declared: Declared) -> str:
     """The kind that the pages show, or, if none is named, that with the most finished runs that count; "" if none."""
     kind, kinds = marked_kind(records)[0], kinds_in(records)
-    if kind in kinds or not kinds:
-        return kind if kinds else ""
+    if not kinds:
+        return ""
+    if kind in kinds:
+        return kind
     return max(kinds, key=lambda one: sum(_runs_of(records / one, task, declared).values()))
 
 

@@ -131,11 +131,11 @@ def seconds_of_a_pass(
     """
     rounds, steps, share, many = SMOKE_PASS if smoke else WHOLE_PASS
     faster = (threads / cores) ** THREADS_GAIN
-    steps = [faster * steps * step for step, _ in costs]
+    training = [faster * steps * step for step, _ in costs]
     images = [faster * image for _, image in costs]
     throughput = [many * image for image in images]
     return (
-        expected_seconds(steps, rounds, share * TRAIN_SECONDS)
+        expected_seconds(training, rounds, share * TRAIN_SECONDS)
         + expected_seconds([batch_size * image for image in images], rounds, share * INFERENCE_SECONDS)
         + expected_seconds(images, rounds, share * LATENCY_SECONDS, sample_seconds=0)
         + expected_seconds(throughput, rounds, share * THROUGHPUT_SECONDS)

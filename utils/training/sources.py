@@ -6,6 +6,7 @@ Comments, layout and docstrings are no part of it: editing these makes nothing s
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -37,7 +38,7 @@ def model_hash(experiment: Experiment) -> str:
     leaves the records of the others as they are. Where definitions lie doesn't count either.
     """
     model = experiment.model.func if isinstance(experiment.model, partial) else experiment.model
-    home = local_sources(sys.modules[model.__module__])
+    home = {path: _bindings(path) for path in local_sources(sys.modules[model.__module__])}
     found: dict[tuple[str, str], str] = {}
     waiting = [(model.__module__, model.__qualname__.partition(".")[0])]
     while waiting:
@@ -46,7 +47,7 @@ def model_hash(experiment: Experiment) -> str:
             continue
         path = _located(module)
         found[place] = ""
-        bound = _bindings(path) if path in home else {}
+        bound = home.get(path, {})
         for statement in bound.get(name) or bound.get("*", []):  # from module import *
             named = list(_named(statement, module, path))
             waiting += named
@@ -152,8 +153,8 @@ class _Plain(ast.NodeTransformer):
 
 
 def _code(tree: ast.AST) -> str:
-    """A syntax tree as text, without comments, layout and docstrings. Changes the tree."""
-    return ast.unparse(_Plain().visit(tree))
+    """A syntax tree as text, without comments, layout and docstrings."""
+    return ast.unparse(_Plain().visit(deepcopy(tree)))
 
 
 def _digest(content) -> str:
