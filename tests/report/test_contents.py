@@ -57,6 +57,7 @@ def test_everything_odd_about_the_files_is_told():
         several=tuple(f"a/{k}.gif" for k in range(7)),
         skipped={"a/x.png": "an empty file", "b/y": "truncated"},
         loose=("notes.txt",),
+        others={".csv": 1, ".ogg": 1200, ".txt": 1},
     )[3:]
     assert found == [
         "3 images are the same as others at this size; equal ones are in one part (a/1 = a/2 = a/3; b/1 = b/2)",
@@ -66,6 +67,7 @@ def test_everything_odd_about_the_files_is_told():
         "7 files with several frames or pages, of which the first counts (a/0.gif, a/1.gif, a/2.gif, a/3.gif, a/4.gif "
         "and 2 more)",
         "2 files left out, since they can't be used: a/x.png (an empty file); b/y (truncated)",
+        "Files in the class folders that are no images count as nothing (1,200 .ogg, 1 .csv, 1 .txt)",
         "1 file outside the class folders left out (notes.txt)",
     ]
 

@@ -19,7 +19,7 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
-from utils.data.decode import ImageFacts, Target, decode
+from utils.data.decode import ImageFacts, NotAnImage, Target, decode
 from utils.data.layout import PARTS
 from utils.data.specs import ArraySpec, DataError, DatasetSpec, check_arrays
 from utils.data.split import Example
@@ -170,7 +170,7 @@ def _read(path: Path, known: Mapping[str, Row], target: Target) -> Decoded:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if file.tell() == 0:
-                raise DataError("an empty file")
+                raise NotAnImage("an empty file")
             if digest in known and known[digest].intact:
                 return None, known[digest].facts
             file.seek(0)

@@ -37,6 +37,10 @@ def contents_in_words(contents: Contents) -> list[str]:
         files = [f"{path} ({fault})" for path, fault in contents.skipped.items()]
         they = "it" if len(files) == 1 else "they"
         found.append(f"{plural(len(files), 'file')} left out, since {they} can't be used: {'; '.join(files)}")
+    if contents.others:
+        often = sorted(contents.others.items(), key=lambda entry: (-entry[1], entry[0]))
+        kinds = _some([f"{count:,} {ending}" for ending, count in often])
+        found.append(f"Files in the class folders that are no images count as nothing ({kinds})")
     if contents.loose:
         found.append(
             f"{plural(len(contents.loose), 'file')} outside the class folders left out ({_some(contents.loose)})"
