@@ -93,11 +93,11 @@ def _classes(contents: Contents) -> str:
     return beat + (times if contents.imbalance > 1 else "")
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], between: str = ", ") -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return between.join(names[:NAMED]) + more
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:
     more = f"; and {len(groups) - NAMED:,} more" if len(groups) > NAMED else ""
-    return "; ".join(" = ".join(group) for group in groups[:NAMED]) + more
+    return "; ".join(_some(group, " = ") for group in groups[:NAMED]) + more
