@@ -55,7 +55,7 @@ def test_everything_odd_about_the_files_is_told():
         across=(("test/a/1", "train/a/1"),),
         contradictory=(("a/7", "b/7"),),
         several=tuple(f"a/{k}.gif" for k in range(7)),
-        skipped={"a/x.png": "an empty file", "b/y": "truncated"},
+        skipped={"a/x.png": "an empty file", "b/y": "truncated", "b/z": "an empty file"},
         loose=("notes.txt",),
         others={".csv": 1, ".ogg": 1200, ".txt": 1},
     )[3:]
@@ -67,7 +67,7 @@ def test_everything_odd_about_the_files_is_told():
         "1 image in more than one class (a/7 = b/7)",
         "7 files with several frames or pages, of which the first counts (a/0.gif, a/1.gif, a/2.gif, a/3.gif, a/4.gif "
         "and 2 more)",
-        "2 files left out, since they can't be used: a/x.png (an empty file); b/y (truncated)",
+        "3 files left out, since they can't be used: a/x.png, b/z (an empty file); b/y (truncated)",
         "Files in the class folders that are no images count as nothing (1,200 .ogg, 1 .csv, 1 .txt)",
         "1 file outside the class folders left out (notes.txt)",
     ]
