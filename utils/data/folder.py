@@ -30,7 +30,7 @@ def read_folder(root: Path, data_dir: Path, target: Target, skip_bad: bool = Fal
     OSError if `data_dir` can't be written.
     """
     layout = read_layout(root)
-    name = shown_name(root.resolve().name) or "images"
+    name = name_of(root)
     store = data_dir / FOLDER / target.folder
     with one_at_a_time(store, FOLDER):
         store.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,11 @@ def read_folder(root: Path, data_dir: Path, target: Target, skip_bad: bool = Fal
         examples = split(layout, {file: facts[file.path] for file in layout.files if file.path in facts})
         spec = keep_set(store, target, name, layout.class_names, examples)
     return spec, describe(root, name, layout, target, examples, faults)
+
+
+def name_of(root: Path) -> str:
+    """What a folder's data set is called: the folder's name, printable."""
+    return shown_name(root.resolve().name) or "images"
 
 
 def in_words(root: Path, faults: Mapping[Path, DataError], files: int) -> str:
