@@ -35,7 +35,7 @@ def predict_images(plan: Plan) -> int:
     runs, why = runs_to_predict_by(plan)
     models = [load_model(plan, name, records) for name, records in runs.items()]
     for model in models:
-        seeds = f"{plural(len(model.nets), 'seed')}, trained on {plan.spec.name} ({model.records[0].kind})"
+        seeds = f"{plural(len(model.nets), 'seed')}, trained on {model.records[0].data_name} ({model.records[0].kind})"
         say(plan, f"{model.name}, {seeds}: {why}.")
     paths, faults = image_files(plan.use.paths)
     for fault in faults:
