@@ -91,6 +91,7 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     assert (json.loads(about["mean"]), json.loads(about["std"])) == ([DIGITS.mean[0]], [DIGITS.std[0]])
     plain = {"size": "8", "channels": "1", "colours": "grey", "layout": "NCHW", "fit": "crop", "seed": "3"}
     assert plain.items() <= about.items()
+    assert b".py" not in path.read_bytes()  # no path of this machine
 
 
 def test_named_models_that_have_no_weights_are_refused(place, export):
@@ -129,8 +130,9 @@ class Lengthy(FCN):
 """
 
 
+@pytest.mark.slow
 def test_an_added_model_is_exported_and_one_that_cannot_be_is_named(place, export, tmp_path, monkeypatch):
-    """A net that reads numbers out of its input can't be traced: exit 1, and the others go on."""
+    """A net that reads numbers out of its input is exported for one size of batch only: exit 1, the others go on."""
     file = tmp_path / f"net_of_{tmp_path.name}.py"
     file.write_text(NET)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -139,7 +141,7 @@ def test_an_added_model_is_exported_and_one_that_cannot_be_is_named(place, expor
         name, model, source = load(spec)
         net = finished_cell(place.runs / "tiny", Experiment(name, model, B.config, source), DIGITS, 0)
     out, err = export("--add", *added, code=1)
-    assert re.search(r"^Lengthy can't be exported: .+$", err, re.MULTILINE) and "Traceback" not in err
+    assert re.fullmatch(r"A: no weights here\nB: no weights here\nLengthy can't be exported: .+\n", err)
     assert out == f"Net, seed 0 (cpu-fp32): {place.runs / 'tiny/export/Net.onnx'}\n"
     assert_computes_the_same((place.runs / "tiny/export/Net.onnx").read_bytes(), net, DIGITS)
 

@@ -6,6 +6,7 @@ import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 
 from utils.checkout import shown
@@ -14,7 +15,8 @@ from utils.command.trained import Trained, load_model, runs_here
 from utils.files import file_name, write_atomically
 from utils.streams import say, warn
 
-NEEDED = ("onnx", "onnxscript")
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+CLOSE = 1e-4  # logits of PyTorch and of the file may differ by so much, and by so much of their size
 
 
 def export_models(plan: Plan) -> int:
@@ -35,6 +37,7 @@ def export_models(plan: Plan) -> int:
         model = load_model(plan, name, runs[name][:1])
         try:
             content = onnx_bytes(model)
+            check(content, model)
         except Exception as error:  # of the exporter or of the model's own code; the other models go on
             warn(f"{name} can't be exported: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
             code = 1
@@ -64,9 +67,28 @@ def onnx_bytes(model: Trained) -> bytes:
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-    proto = program.model_proto
+    proto = program.model_proto  # a new one each time
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")  # the exporter's notes, with paths of this machine
     set_model_props(proto, metadata(model))
     return proto.SerializeToString()
+
+
+def check(content: bytes, model: Trained) -> None:
+    """Raise ValueError unless the file computes what the net computes, for one image and for several."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(content, providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).random((3, *model.spec.image_shape), np.float32)
+    shape = (1, -1, 1, 1)
+    images = (pixels - np.float32(model.spec.mean).reshape(shape)) / np.float32(model.spec.std).reshape(shape)
+    for batch in (images[:1], images):
+        (found,) = session.run(["logits"], {"images": batch})
+        with torch.inference_mode():
+            expected = model.nets[0](torch.from_numpy(batch)).numpy()
+        if not np.allclose(found, expected, rtol=CLOSE, atol=CLOSE):
+            raise ValueError(f"the file would differ from PyTorch by up to {abs(found - expected).max():.2g}")
 
 
 def metadata(model: Trained) -> dict[str, str]:
