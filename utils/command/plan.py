@@ -12,10 +12,11 @@ import torch
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
 from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.command.use import Use, trained_on, use_of_weights
 from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
-from utils.data.folder import read_folder
+from utils.data.folder import name_of, read_folder
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
@@ -38,7 +39,8 @@ class Plan:
     task's recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
+    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
+    weights are used and nothing is trained; no `seeds` then means all that there are. If
     `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
     `chooses_threads` is, its threads are the share of the cores.
     """
@@ -65,6 +67,7 @@ class Plan:
     chooses_threads: bool
     redraws: str
     chooses_kind: bool
+    use: Use | None
     resume: bool
     drops_older_records: bool
     added: dict[str, str]
@@ -76,6 +79,10 @@ class Plan:
     def runs(self) -> Path:
         """The folder in which the task's cells keep checkpoints, weights and records."""
         return self.runs_dir / self.task.name
+
+    def cells(self, kind: str, model: str) -> Path:
+        """The folder with a folder `seed<k>` for each cell of an experiment."""
+        return self.runs / kind / file_name(model) / self.hashes[model]
 
     def committed(self, experiment: Experiment, kind: str) -> Path | None:
         """The folder of published records from which a cell may be taken instead of training it.
@@ -97,7 +104,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     Raises ValueError if a model can't take the data set's images, if two contrasted experiments differ in something
     undeclared, if looks have nothing to decide, if the device, the precision or the number of processes isn't
     available, if a quick look would write into plots/, if there are no records to draw again, or if a folder of images
-    can't be used. Raises OSError if its decoded images can't be kept.
+    can't be used; NoWeights if no net was trained on it whose weights could be used. Raises OSError if its decoded
+    images can't be kept.
     """
     audit(task)
     if options.protocol == "original":
@@ -126,7 +134,9 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         data_sha256(spec, {}) if spec.pinned else "",  # checksums allow one content only, so it needs no data
     )
     output = where_results_go(as_declared, options, [*hashes] if quick else [])
-    devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
+    use = use_of_weights(options)
+    cells = 1 if use else len(experiments) * len(options.seeds)
+    devices, processes, execution = choose_execution(options, cells)
     return Plan(
         task=task,
         spec=spec,
@@ -151,6 +161,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
         redraws=kind_to_draw(output / "records", task.name, declared, options.kind) if options.replot else "",
         chooses_kind=options.kind is not None,
+        use=use,
         resume=options.resume,
         drops_older_records=options.fresh,
         time_only=options.time_only,
@@ -179,6 +190,11 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
         raise ValueError(f"unknown data set {task.dataset!r}: choose from {', '.join(DATASETS)}")
     real = DATASETS[task.dataset]
     if options.images:
+        if use_of_weights(options):
+            name = name_of(options.images)
+            runs = options.runs_dir / name_on_images(task, name)
+            spec, contents = trained_on(runs, name, options.image_size, options.fit)
+            return spec, spec, contents
         channels, size, _ = real.image_shape
         target = Target(options.image_size or size, channels, options.fit or "crop")
         spec, contents = read_folder(options.images, options.data_dir, target, options.skip_bad)
@@ -191,7 +207,11 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
 def on_images(task: Task, contents: Contents) -> Task:
     """The same experiments on a folder of images, as another task; one test image is a small difference."""
     margin = max(task.equivalence_margin, contents.one_test_image)
-    return replace(task, name=f"images/{file_name(contents.name)}/{task.name}", equivalence_margin=margin)
+    return replace(task, name=name_on_images(task, contents.name), equivalence_margin=margin)
+
+
+def name_on_images(task: Task, folder: str) -> str:
+    return f"images/{file_name(folder)}/{task.name}"
 
 
 def check_recipes(

@@ -18,6 +18,7 @@ from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
 from utils.data.images import Splits, load_splits
+from utils.data.remembered import remember_data
 from utils.files import remove_leftovers
 from utils.findings.results import Results
 from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
@@ -214,6 +215,8 @@ def collect(
         try:
             if not plan.spec.pinned and latest_data(folder) != record.data_sha256:
                 mark_data(folder, record.data_sha256)
+            if plan.contents and record.status == "finished":
+                remember_data(plan.runs, plan.spec, plan.contents)
             progress.say(publish(folder, record))
         except OSError as error:
             record = replace(record, status="failed", message=str(error))

@@ -30,7 +30,7 @@ def read_folder(root: Path, data_dir: Path, target: Target, skip_bad: bool = Fal
     OSError if `data_dir` can't be written.
     """
     layout = read_layout(root)
-    name = shown_name(root.resolve().name) or "images"
+    name = name_of(root)
     store = data_dir / FOLDER / target.folder
     with one_at_a_time(store, FOLDER):
         store.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,11 @@ def read_folder(root: Path, data_dir: Path, target: Target, skip_bad: bool = Fal
 def is_another_file(path: Path, fault: DataError) -> bool:
     """Whether a file that can't be used is no image by its name either, such as notes beside the images."""
     return isinstance(fault, NotAnImage) and path.suffix.lower() not in IMAGE_ENDINGS
+
+
+def name_of(root: Path) -> str:
+    """What a folder's data set is called: the folder's name, printable."""
+    return shown_name(root.resolve().name) or "images"
 
 
 def in_words(root: Path, faults: Mapping[Path, DataError], files: int) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from joblib import cpu_count
@@ -128,7 +129,7 @@ def decode_files(
     new: list[ImageFacts] = []
     try:
         with RowWriter(folder / "images.npy", target.shape) as writer:
-            for path, result in zip(paths, _in_parallel(paths, known, target), strict=True):
+            for path, result in zip(paths, decoded(paths, target, known), strict=True):
                 if isinstance(result, DataError):
                     faults[path] = result
                     continue
@@ -143,8 +144,13 @@ def decode_files(
     return facts, faults
 
 
-def _in_parallel(paths: Sequence[Path], known: Mapping[str, Row], target: Target) -> Iterator[Decoded | DataError]:
-    """The result of `_read` for each path, in their order, or the error that it raised."""
+def decoded(
+    paths: Sequence[Path], target: Target, known: Mapping[str, Row] = MappingProxyType({})
+) -> Iterator[Decoded | DataError]:
+    """For each path, in their order: its pixels and what is known of it, or the error that says what is wrong with it.
+
+    Of a file that is `known` there are no pixels but None.
+    """
 
     def read(path: Path) -> Decoded | DataError:
         try:
