@@ -1,0 +1,65 @@
+"""The arrays of records: on disk until they are asked for, so that thousands of records fit into memory.
+
+Never loads torch.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from utils.files import sha256
+
+FILES_KEPT = 32  # in memory, those used last: enough for a few models with a few seeds each
+
+
+class RecordError(ValueError):
+    """A file is not a record of this suite, or is damaged or incomplete; the message names the file and the fault."""
+
+
+def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file with the SHA-256 `expected`; they can't be written to.
+
+    Raises RecordError for another SHA-256, OSError, and for a damaged file whatever NumPy raises.
+    """
+    content = path.read_bytes()
+    if sha256(content) != expected:
+        raise RecordError(f"{path.stem}.json: its arrays ({path.name}) don't have the SHA-256 that it names")
+    with np.load(io.BytesIO(content)) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
+_read_again = lru_cache(FILES_KEPT)(read_arrays)
+
+
+class StoredArrays(Mapping[str, np.ndarray]):
+    """The arrays `names` of the .npz file `path`, {name: array}, read when one is asked for.
+
+    The SHA-256 is compared each time. So a file that was replaced meanwhile raises RecordError, and never gives the
+    arrays of another run.
+    """
+
+    def __init__(self, path: Path, sha256: str, names: tuple[str, ...]):
+        self.path, self.sha256, self.names = path, sha256, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.names:
+            raise KeyError(name)
+        try:
+            return _read_again(self.path, self.sha256)[name]
+        except OSError as error:
+            raise RecordError(f"{self.path.name} can't be read any more ({error})") from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
