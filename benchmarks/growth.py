@@ -88,10 +88,10 @@ def measured(folder: Path, models: int) -> dict[str, tuple[float, float]]:
     declared = Declared({experiment.name: experiment.name for experiment in task.experiments})
 
     def step(name: str, function: Callable) -> object:
-        started = time.perf_counter()
+        started = time.process_time()
         result = function()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 2**30
-        taken[name] = time.perf_counter() - started, peak
+        taken[name] = time.process_time() - started, peak
         return result
 
     step("start", lambda: None)

@@ -14,10 +14,12 @@ from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter, ScalarF
 from utils.figures import panels
 from utils.figures.canvas import (
     NOTE_LETTERS,
+    SEEDS_SHOWN,
     STYLE,
     TITLE_LETTERS,
     LineStyle,
     Styles,
+    each_seed_in_words,
     labelled_lines,
     legend_below,
     model_styles,
@@ -103,7 +105,8 @@ def model_curves(records: Sequence[RunRecord], found: Overfitting, style: LineSt
         panels.mark_lowest(ax, found)
     handles = loss_ax.get_legend_handles_labels()[0]
     if len(records) > 1:
-        handles.append(Patch(color="black", alpha=0.15, label="band: lowest to highest seed"))
+        lines = f", lines: {each_seed_in_words(len(records))}" if len(records) > SEEDS_SHOWN else ""
+        handles.append(Patch(color="black", alpha=0.15, label=f"band: lowest to highest seed{lines}"))
     growth = gap_growth_in_words(found)
     note = f"gap's growth since the lowest stretch = validation risen + fit fallen: {growth}"
     legend_below(figure, handles, note if found.val_changes else "")
@@ -232,7 +235,7 @@ def note_on_seeds(what: str, runs: Runs) -> str:
     if not has_several_seeds(runs):
         return f"{what}: one seed, so no interval."
     interval = f"mean over seeds with its 95% t-interval{from_how_many(runs.values())}"
-    return f"{what}: {interval}, beside it a small point for each seed."
+    return f"{what}: {interval}, beside it a small point for {each_seed_in_words(max(map(len, runs.values())))}."
 
 
 def note_on_times(timing: TimingRecord, rounds: str) -> str:
@@ -248,11 +251,11 @@ def contrasts_figure(verdicts: Sequence[Verdict], title: str, measure: str = "te
     panels.forest(ax, verdicts, measure)
     look = {"color": panels.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
-    if any(len(verdict.seeds) > 1 for verdict in verdicts):
+    if (most := max(len(verdict.seeds) for verdict in verdicts)) > 1:
         several = from_how_many([verdict.seeds for verdict in verdicts])
         level = verdicts[0].comparison.difference.level
         handles[0].set(label=f"mean over seeds, bar: its {level:.1%} interval{several}")
-        handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
+        handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label=each_seed_in_words(most), **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
     return figure
 

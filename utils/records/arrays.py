@@ -19,29 +19,28 @@ class RecordError(ValueError):
     """A file is not a record of this suite, or is damaged or incomplete; the message names the file and the fault."""
 
 
-def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file with the SHA-256 `expected`; they can't be written to.
+def open_arrays(path: Path, expected: str) -> np.lib.npyio.NpzFile:
+    """The arrays of an .npz file with the SHA-256 `expected`, each of them unpacked when it is asked for.
 
     Raises RecordError for another SHA-256, OSError, and for a damaged file whatever NumPy raises.
     """
     content = path.read_bytes()
     if sha256(content) != expected:
         raise RecordError(f"{path.stem}.json: its arrays ({path.name}) don't have the SHA-256 that it names")
-    with np.load(io.BytesIO(content)) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    for array in arrays.values():
-        array.flags.writeable = False
-    return arrays
+    return np.load(io.BytesIO(content))
 
 
-_read_again = lru_cache(FILES_KEPT)(read_arrays)
+@lru_cache(FILES_KEPT)
+def _opened(path: Path, expected: str) -> tuple[np.lib.npyio.NpzFile, dict[str, np.ndarray]]:
+    """The file, and the arrays that have been unpacked so far."""
+    return open_arrays(path, expected), {}
 
 
 class StoredArrays(Mapping[str, np.ndarray]):
     """The arrays `names` of the .npz file `path`, {name: array}, read when one is asked for.
 
-    The SHA-256 is compared each time. So a file that was replaced meanwhile raises RecordError, and never gives the
-    arrays of another run.
+    Whenever the file is read, its SHA-256 is compared. So one that was replaced meanwhile raises RecordError, and never
+    gives the arrays of another run. The arrays can't be written to.
     """
 
     def __init__(self, path: Path, sha256: str, names: tuple[str, ...]):
@@ -51,9 +50,13 @@ class StoredArrays(Mapping[str, np.ndarray]):
         if name not in self.names:
             raise KeyError(name)
         try:
-            return _read_again(self.path, self.sha256)[name]
+            archive, unpacked = _opened(self.path, self.sha256)
         except OSError as error:
             raise RecordError(f"{self.path.name} can't be read any more ({error})") from error
+        if name not in unpacked:
+            unpacked[name] = archive[name]
+            unpacked[name].flags.writeable = False
+        return unpacked[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.names

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from utils.files import file_name, sha256, write_together
-from utils.records.arrays import RecordError, StoredArrays, read_arrays
+from utils.records.arrays import RecordError, StoredArrays, open_arrays
 
 SCHEMA_VERSION = 1  # of the JSON's fields: a record of another version is not read
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
@@ -157,7 +157,8 @@ def read_record(path: Path) -> RunRecord:
         if values["schema_version"] != SCHEMA_VERSION:
             raise RecordError(f"{path.name}: schema {values['schema_version']}, this version reads {SCHEMA_VERSION}")
         where = path.with_suffix(".npz"), values.pop("arrays_sha256", None)
-        arrays = read_arrays(*where)
+        with open_arrays(*where) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         values["image_shape"] = tuple(values["image_shape"])
         values["class_names"] = tuple(values["class_names"])
         record = RunRecord(**values, arrays=arrays)
