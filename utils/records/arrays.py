@@ -19,21 +19,20 @@ class RecordError(ValueError):
     """A file is not a record of this suite, or is damaged or incomplete; the message names the file and the fault."""
 
 
-def open_arrays(path: Path, expected: str) -> np.lib.npyio.NpzFile:
-    """The arrays of an .npz file with the SHA-256 `expected`, each of them unpacked when it is asked for.
+def open_arrays(stem: str, content: bytes, expected: str) -> np.lib.npyio.NpzFile:
+    """The arrays of the record `stem` in the bytes of its .npz, each of them unpacked when it is asked for.
 
-    Raises RecordError for another SHA-256, OSError, and for a damaged file whatever NumPy raises.
+    Raises RecordError if the SHA-256 isn't the one `expected`, and for damaged bytes whatever NumPy raises.
     """
-    content = path.read_bytes()
     if sha256(content) != expected:
-        raise RecordError(f"{path.stem}.json: its arrays ({path.name}) don't have the SHA-256 that it names")
+        raise RecordError(f"{stem}.json: its arrays ({stem}.npz) don't have the SHA-256 that it names")
     return np.load(io.BytesIO(content))
 
 
 @lru_cache(FILES_KEPT)
 def _opened(path: Path, expected: str) -> tuple[np.lib.npyio.NpzFile, dict[str, np.ndarray]]:
     """The file, and the arrays that have been unpacked so far."""
-    return open_arrays(path, expected), {}
+    return open_arrays(path.stem, path.read_bytes(), expected), {}
 
 
 class StoredArrays(Mapping[str, np.ndarray]):

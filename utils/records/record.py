@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -134,30 +134,50 @@ def write_record(folder: Path, record: RunRecord, files: Mapping[Path, bytes] = 
 
     All files are written or none. The JSON comes last: once it is there, all others are complete. Raises OSError.
     """
+    path = folder / f"{record.stem}.json"
+    text, arrays = record_bytes(record)
+    write_together({**files, path.with_suffix(".npz"): arrays, path: text})
+    return path
+
+
+def record_bytes(record: RunRecord) -> tuple[bytes, bytes]:
+    """The bytes of a record's JSON and of its .npz."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **record.arrays)
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "arrays"}
     values["arrays_sha256"] = sha256(buffer.getvalue())
-    path = folder / f"{record.stem}.json"
-    write_together({**files, path.with_suffix(".npz"): buffer.getvalue(), path: to_json(values)})
-    return path
+    return to_json(values), buffer.getvalue()
 
 
 def read_record(path: Path) -> RunRecord:
     """Read the record whose JSON is `path`, and its .npz. Raises RecordError, which names the fault.
 
-    All arrays are read and checked, but not kept (`StoredArrays`).
-
-    Never runs code from a file: JSON holds none, and NumPy by default refuses to load pickled objects.
+    All arrays are read and checked, and then left on the disk (`StoredArrays`).
     """
+    stored = path.with_suffix(".npz")
     try:
-        values = json.loads(path.read_bytes())
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path.name}: not a whole record ({type(error).__name__}: {error})") from error
+    record, arrays_sha256 = parse_record(path.name, text, stored.read_bytes)
+    return dataclasses.replace(record, arrays=StoredArrays(stored, arrays_sha256, tuple(record.arrays)))
+
+
+def parse_record(name: str, text: bytes, read_arrays: Callable[[], bytes]) -> tuple[RunRecord, str]:
+    """The record of which a file `name` would hold the JSON `text`, with its arrays, and the SHA-256 of its .npz.
+
+    `read_arrays()` returns the bytes of the .npz. Raises RecordError, which names the fault. Never runs code: JSON
+    holds none, and NumPy by default refuses to load pickled objects.
+    """
+    path = Path(name)
+    try:
+        values = json.loads(text)
         if not isinstance(values, dict) or "schema_version" not in values:
             raise RecordError(f"{path.name}: not a record of this suite")
         if values["schema_version"] != SCHEMA_VERSION:
             raise RecordError(f"{path.name}: schema {values['schema_version']}, this version reads {SCHEMA_VERSION}")
-        where = path.with_suffix(".npz"), values.pop("arrays_sha256", None)
-        with open_arrays(*where) as archive:
+        arrays_sha256 = values.pop("arrays_sha256", None)
+        with open_arrays(path.stem, read_arrays(), arrays_sha256) as archive:
             arrays = {name: archive[name] for name in archive.files}
         values["image_shape"] = tuple(values["image_shape"])
         values["class_names"] = tuple(values["class_names"])
@@ -169,7 +189,7 @@ def read_record(path: Path) -> RunRecord:
         raise RecordError(f"{path.name}: not a whole record ({type(error).__name__}: {error})") from error
     if record.status not in STATUSES or record.stem != path.stem:
         raise RecordError(f"{path.name}: its model, seed or status don't fit its name")
-    return dataclasses.replace(record, arrays=StoredArrays(*where, tuple(arrays)))
+    return record, arrays_sha256
 
 
 def _check_contents(record: RunRecord) -> None:
