@@ -157,6 +157,9 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     )
     what.add_argument("--time-only", action="store_true", help="only measure times; train nothing")
     what.add_argument("--replot", action="store_true", help="only draw pictures and text again, from the records")
+    what.add_argument(
+        "--csv", action="store_true", help="also write curves, accuracies, verdicts and more as CSV beside RESULTS.md"
+    )
     what.add_argument("--kind", metavar="KIND", help="with --replot: show these records from now on, such as cpu-bf16")
     what.add_argument(
         "--fresh", action="store_true", help="delete the older records of this kind when the first run has finished"

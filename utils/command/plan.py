@@ -38,9 +38,9 @@ class Plan:
     task's recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. `csv` asks for
+    CSV files beside the pages. If `chooses_precision` is true, the precision of `execution` is fp32 until the models
+    have been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -67,6 +67,7 @@ class Plan:
     chooses_kind: bool
     resume: bool
     drops_older_records: bool
+    csv: bool
     added: dict[str, str]
     time_only: bool
     smoke: bool
@@ -153,6 +154,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         chooses_kind=options.kind is not None,
         resume=options.resume,
         drops_older_records=options.fresh,
+        csv=options.csv,
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,
