@@ -288,7 +288,7 @@ def test_without_weights_the_command_that_trains_them_is_named(place, capsys, mo
         (["--predict", "x", "--protocol", "original"], "--predict: not allowed with --protocol original"),
         (["--predict", "x", "--export"], "--predict: not allowed with --export"),
         (["--export", "--no-resume"], "--export: not allowed with --no-resume"),
-        (["--export", "--csv"], "--csv: goes with --predict"),
+        (["--export", "--csv"], "--export: not allowed with --csv"),
         (["--kind", "cpu-fp32"], "--kind: only allowed with --replot, --predict or --export"),
     ],
 )

@@ -1,6 +1,7 @@
 """A folder that stands in for the checkout, for whole runs of the command line on small data."""
 
 import dataclasses
+import math
 from functools import partial
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(steps, "why_not_apart", lambda jobs: "")
     monkeypatch.setattr(steps, "run_side_by_side", lambda jobs, _, on_epoch: processes.run_in_turn(jobs, on_epoch))
     monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 0)
+    monkeypatch.setattr(steps, "SHARE_OF_DRAWING", math.inf)
     for module in (steps, plan):
         monkeypatch.setattr(module, "physical_cores", lambda: 1)
     for cost in ("seconds_per_step", "seconds_per_image"):  # equal models are trained in the declared order

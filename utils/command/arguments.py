@@ -159,6 +159,11 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     what.add_argument("--time-only", action="store_true", help="only measure times; train nothing")
     what.add_argument("--replot", action="store_true", help="only draw pictures and text again, from the records")
     what.add_argument(
+        "--csv",
+        action="store_true",
+        help="also write curves, accuracies, verdicts and more as CSV beside RESULTS.md; with --predict, probabilities",
+    )
+    what.add_argument(
         "--kind",
         metavar="KIND",
         help="with --replot: show these records from now on, such as cpu-bf16; with --predict or --export: use these",
@@ -187,7 +192,6 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         help="name the class of each image, a file or all files in a folder, by the model of the highest validation "
         "accuracy, or by each of --models",
     )
-    use.add_argument("--csv", action="store_true", help="with --predict: a table of all probabilities as well")
     use.add_argument("--export", action="store_true", help="write each model, with its lowest seed's weights, as ONNX")
 
     where = parser.add_argument_group("where")
@@ -239,8 +243,6 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --images: not allowed with --smoke or --protocol original, which have data of their own")
     if options.kind and not (options.replot or use):
         parser.error("argument --kind: only allowed with --replot, --predict or --export")
-    if options.csv and not options.predict:
-        parser.error("argument --csv: goes with --predict")
     if use and (given := given_for_training(options)):
         used = "--predict" if options.predict else "--export"
         parser.error(

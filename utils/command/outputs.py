@@ -17,6 +17,7 @@ from utils.files import visible, write_atomically
 from utils.findings.results import Results, read_results
 from utils.records.kinds import kinds_in, mark_kind, marked_kind, shown_kind, why_not_shown
 from utils.records.record import RunRecord
+from utils.report import csv_tables
 from utils.report.blocks import original_report_blocks, readme_blocks
 from utils.report.original import Original, read_original
 from utils.report.page import original_protocol_text, results_text
@@ -93,7 +94,10 @@ def in_short_lines(plan: Plan, results: Results | None) -> str:
 
 
 def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
-    """Draw the pictures and write RESULTS.md into `folder`; returns the names of the pictures. Raises OSError."""
+    """Draw the pictures and write RESULTS.md into `folder`; returns the names of the pictures. Raises OSError.
+
+    CSV files that were written before are kept up to date, so that they never contradict the page.
+    """
     pictures: list[Path] = []
     if plan.task.protocol == "original":
         text = original_protocol_text(results, original_of(plan))
@@ -103,6 +107,8 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
             pictures.append(draw_images(plan, folder))
         text = results_text(results, original_of(plan))
     write_atomically(folder / "RESULTS.md", text.encode())
+    if results.runs and (plan.csv or csv_tables.has_csv(folder)):
+        csv_tables.write_csv(results, folder)
     return {picture.name for picture in pictures}
 
 
@@ -115,9 +121,10 @@ def draw_images(plan: Plan, folder: Path) -> Path:
 
 
 def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> None:
-    """Delete these pictures, RESULTS.md if `text`, and the folder if nothing else is in it."""
-    for name in (*pictures, *(["RESULTS.md"] if text else [])):
-        (folder / name).unlink(missing_ok=True)
+    """Delete these pictures, RESULTS.md and its CSV files if `text`, and the folder if nothing else is in it."""
+    tables = csv_tables.csv_files(folder).values() if text and csv_tables.has_csv(folder) else ()
+    for path in (*(folder / name for name in pictures), *([folder / "RESULTS.md"] if text else []), *tables):
+        path.unlink(missing_ok=True)
     with suppress(OSError):  # it holds more, or isn't there
         folder.rmdir()
 

@@ -40,9 +40,9 @@ class Plan:
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
-    weights are used and nothing is trained; no `seeds` then means all that there are. If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    weights are used and nothing is trained; no `seeds` then means all that there are. `csv` asks for CSV files beside
+    the pages. If `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured;
+    if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -70,6 +70,7 @@ class Plan:
     use: Use | None
     resume: bool
     drops_older_records: bool
+    csv: bool
     added: dict[str, str]
     time_only: bool
     smoke: bool
@@ -164,6 +165,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         use=use,
         resume=options.resume,
         drops_older_records=options.fresh,
+        csv=options.csv,
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,

@@ -53,9 +53,9 @@ def predict_images(plan: Plan) -> int:
             by = f", by {model.name}" if len(models) > 1 else ""
             first = " (the first of its frames)" if facts.several else ""
             answer(f"{shown_name(str(path))}{by}: {in_words(model.class_names, probabilities)}{first}")
-            if plan.use.table:
+            if plan.csv:
                 writer.writerows((path, model.name, *row) for row in rows_of(model.class_names, probabilities))
-    if plan.use.table:
+    if plan.csv:
         write_atomically(plan.runs / TABLE, table.getvalue().encode(errors="backslashreplace"))
         say(plan, f"All probabilities: {shown(plan.runs / TABLE)}")
     return 1 if faults else 0

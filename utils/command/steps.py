@@ -33,6 +33,7 @@ from utils.training.device import Execution, physical_cores
 from utils.words import bullets, duration
 
 SECONDS_BETWEEN_DRAWINGS = 60
+SHARE_OF_DRAWING = 0.1  # of the time while training, at most: thousands of records take a minute to draw
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Outcome:
 
     `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
     the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
-    whether there is something new that hasn't been drawn.
+    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing.
     """
 
     records: list[RunRecord] = field(default_factory=list)
@@ -49,15 +50,18 @@ class Outcome:
     well: bool = True
     stale: bool = False
     drawn_at: float = field(default_factory=time.monotonic)
+    drawing_took: float = 0.0
 
     def draw_if_due(self, plan: Plan, kind: str) -> None:
         """Draw if the last time is long ago, so that it costs no more than a part of a run."""
         self.stale = True
-        if time.monotonic() - self.drawn_at >= SECONDS_BETWEEN_DRAWINGS:
+        pause = max(SECONDS_BETWEEN_DRAWINGS, self.drawing_took / SHARE_OF_DRAWING)
+        if time.monotonic() - self.drawn_at >= pause:
             self.draw(plan, kind)
 
     def draw(self, plan: Plan, kind: str) -> None:
         """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
+        started = time.monotonic()
         try:
             self.results = results_of(plan, kind)
             draw(plan, kind, self.results)
@@ -65,6 +69,7 @@ class Outcome:
             warn(f"not drawn: {type(error).__name__}: {error}")
             self.well = False
         self.stale, self.drawn_at = False, time.monotonic()
+        self.drawing_took = self.drawn_at - started
 
 
 def redraw(plan: Plan) -> int:
@@ -171,7 +176,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     execution = jobs[0].execution
     found = [reusable(job, plan.committed(job.experiment, execution.kind)) for job in jobs if plan.resume]
     done = [record for record in found if record is not None]
-    waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    finished = {record.stem for record in done}
+    waiting = [job for job in jobs if job.stem not in finished]
     if plan.resume:
         waiting = [with_its_threads(job) for job in waiting]
     folder = plan.records_folder(execution.kind)
@@ -188,7 +194,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     if plan.looks and not plan.drops_older_records:
         mark_looks(folder)
     expected = forecast(plan, waiting, data, execution)
-    waiting.sort(key=lambda job: list(expected.cells).index(job.stem))
+    place = {stem: i for i, stem in enumerate(expected.cells)}
+    waiting.sort(key=lambda job: place[job.stem])
     say(plan, plan_in_words(plan, jobs, waiting, expected))
     return done, waiting, expected
 

@@ -18,27 +18,26 @@ class NoWeights(ValueError):
 class Use:
     """What finished weights are used for: to predict the images at `paths`, or, without any, to be exported.
 
-    `named` is whether --models names the models, `kind` the kind of weights, "" for the one that the pages show, and
-    `table` whether probabilities are written as a table.
+    `named` is whether --models names the models, and `kind` the kind of weights, "" for the one that the pages show.
     """
 
     paths: tuple[Path, ...]
     named: bool
     kind: str
-    table: bool
 
 
 def use_of_weights(options: argparse.Namespace) -> Use | None:
     """What the options use weights for; None if they train or draw."""
     if not (options.predict or options.export):
         return None
-    return Use(tuple(options.predict or ()), bool(options.models), options.kind or "", options.csv)
+    return Use(tuple(options.predict or ()), bool(options.models), options.kind or "")
 
 
 def given_for_training(options: argparse.Namespace) -> list[str]:
     """The given options that mean nothing where weights are used."""
     meaningless = {
         "--export": options.export and options.predict,
+        "--csv": options.csv and options.export,
         "--replot": options.replot,
         "--time-only": options.time_only,
         "--until-decided": options.until_decided,
