@@ -25,6 +25,7 @@ def main(task: Task) -> NoReturn:
     if threading.current_thread() is threading.main_thread():  # which alone may handle signals
         # As an exception, SIGTERM unwinds the stack like Ctrl-C: processes end, locks are released, results are drawn.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a rank whose store is gone prints pages of addresses
     os.environ["MPLBACKEND"] = "agg"  # matplotlib can't be imported while this names a backend that isn't installed
     code = run(task)
     close_streams()
@@ -50,18 +51,24 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         return interrupted(end)
     from utils.command.locks import FolderInUse
     from utils.command.preflight import ModelError
-    from utils.command.steps import redraw, train_and_draw
+    from utils.command.ranks import CantFollow, follow
+    from utils.command.session import RankLost
+    from utils.command.steps import lead, redraw, train_and_draw
     from utils.data.specs import DataError
     from utils.records.record import RecordError
     from utils.training.checkpoint import CheckpointError
     from utils.training.device import DeviceLost
 
     try:
-        return redraw(plan) if plan.redraws else train_and_draw(plan)
-    except (FolderInUse, CheckpointError, ModelError, RecordError) as error:
+        if plan.world and plan.world.rank:
+            return follow(plan)
+        return redraw(plan) if plan.redraws else lead(plan) if plan.world else train_and_draw(plan)
+    except (CantFollow, FolderInUse, CheckpointError, ModelError, RecordError) as error:
         return failed(error, 2)
     except (DataError, OSError) as error:
         return failed(error, 1)
+    except RankLost as error:
+        return failed(f"{error}. Finished runs and checkpoints are kept; the same command again goes on", 1)
     except DeviceLost as error:
         return failed(f"{error}. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}", 1)
     except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`

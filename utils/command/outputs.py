@@ -129,10 +129,11 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
     """
     execution, config = jobs[0].execution, plan.experiments[0].config
     threads = f", {plural(execution.threads, 'thread')} each" if execution.device.type == "cpu" else ""
+    ranks = f" on {plan.world.size} ranks" if plan.world else ""
     lines = [
         f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} "
         f"({', '.join(job.stem for job in jobs)}), {len(jobs) - len(waiting)} finished before",
-        f"{execution.kind}, {plan.processes} at a time{threads}; results go to {shown(plan.output)}"
+        f"{execution.kind}, {plan.at_once} at a time{ranks}{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
     if plan.smoke:
@@ -148,7 +149,7 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
         timing = f", of which {duration(expected.timing)} to time the models" if expected.timing >= 1 else ""
-        lines.append(f"It will take about {duration(expected.in_all(plan.processes))}{timing}.")
+        lines.append(f"It will take about {duration(expected.in_all(plan.at_once))}{timing}.")
     return "\n".join(lines)
 
 

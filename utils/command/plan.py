@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
 from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.command.world import World, world_of_torchrun
 from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
@@ -20,7 +22,7 @@ from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
 from utils.stats.looks import LOOKS
-from utils.training.device import Execution, check_precision, choose_devices, physical_cores
+from utils.training.device import Execution, check_precision, choose_devices, physical_cores, present
 from utils.training.model import parameter_shapes
 from utils.training.sources import model_hash
 
@@ -38,7 +40,8 @@ class Plan:
     task's recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
+    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. `processes` is
+    how many cells this command trains at once, `world` its place among the ranks that torchrun started, if it did. If
     `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
     `chooses_threads` is, its threads are the share of the cores.
     """
@@ -60,6 +63,7 @@ class Plan:
     download: bool
     devices: tuple[torch.device, ...]
     processes: int
+    world: World | None
     execution: Execution
     chooses_precision: bool
     chooses_threads: bool
@@ -71,6 +75,16 @@ class Plan:
     time_only: bool
     smoke: bool
     quiet: bool
+
+    @property
+    def places(self) -> list[torch.device]:
+        """A device for each cell at once. Several GPUs get their cells in turns: with 2 and 4 processes, 0 1 0 1."""
+        return list(islice(cycle(self.devices), self.processes))
+
+    @property
+    def at_once(self) -> int:
+        """How many cells all ranks together train at once."""
+        return self.processes * (self.world.size if self.world else 1)
 
     @property
     def runs(self) -> Path:
@@ -146,6 +160,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         download=not options.no_download,
         devices=tuple(devices),
         processes=processes,
+        world=world_of_torchrun(),
         execution=execution,
         chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
@@ -258,9 +273,13 @@ def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torc
     Finished cells count too, so that a cell gets the same threads whenever it runs. Raises ValueError for a device or a
     precision that isn't there, and for more processes or threads than cores: they would wait for each other.
     """
-    devices, cores = choose_devices(options.device), physical_cores()
+    world = world_of_torchrun()
+    devices, cores = choose_devices(own_device(options.device, world)), cores_for(world)
     precision = "fp32" if options.precision == "auto" else options.precision
     check_precision(precision, devices[0])
+    if not cores and devices[0].type == "cpu":  # more ranks than cores
+        return devices, 0, Execution(devices[0], precision, 1)
+    cores = max(1, cores)
     for option, value in (("--threads", options.threads), ("--jobs", devices[0].type == "cpu" and options.jobs)):
         if value and value > cores:
             raise ValueError(f"{option} {value}: choose 1 to {cores}, the number of cores that can be used here")
@@ -275,6 +294,18 @@ def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torc
     if not threads:
         threads = 1 if options.smoke else max(1, cores // processes)
     return devices, processes, Execution(devices[0], precision, threads)
+
+
+def cores_for(world: World | None) -> int:
+    """The cores for this process: its share if there are several ranks on the machine, 0 for those without one."""
+    cores = physical_cores()
+    return max(cores // world.local_size, int(world.local_rank < cores)) if world else cores
+
+
+def own_device(name: str, world: World | None) -> str:
+    """The device option for this rank: with several GPUs, its own."""
+    gpus = present("cuda") if world and name in ("auto", "cuda") else []
+    return f"cuda:{world.local_rank % len(gpus)}" if gpus else name
 
 
 def wanted_threads() -> int | None:

@@ -44,6 +44,20 @@ def with_its_threads(job: CellJob) -> CellJob:
     return job.with_threads(theirs) if isinstance(theirs, int) else job
 
 
+def ready(job: CellJob, resume: bool) -> CellJob:
+    """The job of a cell that other processes may have begun, in another place: with nothing that it can't resume from.
+
+    A checkpoint made with another processor, PyTorch, code or data would change its bits; so it starts again.
+    """
+    if resume:
+        job = with_its_threads(job)
+    if not resume or job.checkpoints.differences():
+        job.checkpoints.prune(keep=0)
+    if not resume:
+        job.record_path.unlink(missing_ok=True)
+    return job
+
+
 def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], plan: Plan) -> None:
     """Run all checks; if they pass, delete the checkpoints that the cells of `waiting` must not resume from.
 
@@ -53,9 +67,10 @@ def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[Ce
     Raises RecordError, CheckpointError or OSError; nothing has been changed then.
     """
     check_records(folder, jobs[0].task)
-    check_disk_space(waiting, plan.processes)
-    # A list, so that all cells are checked before the first file is deleted.
-    stale = [job for job in waiting if not plan.resume or is_outdated(job)]
+    check_disk_space(waiting, plan.at_once)
+    # A list, so that all cells are checked before the first file is deleted. Of several ranks, whoever trains a cell
+    # sees whether it can resume it.
+    stale = [job for job in waiting if not plan.resume or (not plan.world and is_outdated(job))]
     for job in stale:
         job.checkpoints.prune(keep=0)
         if not plan.resume:

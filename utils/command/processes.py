@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,6 +21,7 @@ from utils.training.device import DeviceLost, Execution, trouble
 from utils.training.sources import source_hash
 
 ENDING_SECONDS = 10
+LOOK_SECONDS = 0.5  # between two looks for cells that others gave up, and for records of cells that ended elsewhere
 OnEpoch = Callable[[CellJob, dict], None]
 
 
@@ -68,21 +69,34 @@ class Worker:
 
 
 def run_side_by_side(
-    jobs: Sequence[CellJob], devices: Sequence[torch.device], on_epoch: OnEpoch
+    cells: Iterable[CellJob | None],
+    devices: Sequence[torch.device],
+    on_epoch: OnEpoch,
+    elsewhere: Callable[[], Iterable[RunRecord]] = tuple,
 ) -> Iterator[RunRecord]:
     """Train the cells in other processes, in the order given, one at a time on each of `devices`.
 
-    A device that is named several times gets as many cells at once. Yields the record of each cell when it ends. A
-    process trains several cells, since starting one takes seconds, but none after a failure. If it dies, only its own
-    cell fails. When the generator ends or is closed early, it terminates all processes that still run.
+    A device that is named several times gets as many cells at once. When one is free, `cells` is asked for the next;
+    None means that there is none now, but perhaps later. Yields the record of each cell when it ends, and what
+    `elsewhere()` returns: the records of cells that ended in other commands meanwhile. A process trains several cells,
+    since starting one takes seconds, but none after a failure. If it dies, only its own cell fails. When the generator
+    ends or is closed early, it terminates all processes that still run.
     """
-    waiting, free = deque(jobs), deque(devices)
+    following, free = iter(cells), deque(devices)
     idle: list[Worker] = []
     busy: dict[Connection, Worker] = {}
+    more = True
     try:
-        while waiting or busy:
-            while waiting and free:
-                job = waiting.popleft().on(free.popleft())
+        while more or busy:
+            while more and (free or not devices):
+                try:
+                    job = next(following)
+                except StopIteration:
+                    more = False
+                    break
+                if job is None:
+                    break
+                job = job.on(free.popleft())
                 worker = next((one for one in idle if one.execution == job.execution), None)
                 if worker is None:
                     worker = _start(job.execution)
@@ -92,7 +106,7 @@ def run_side_by_side(
                 with suppress(OSError):  # it has died meanwhile, which recv() tells
                     worker.connection.send(job)
                 busy[worker.connection] = worker
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy), LOOK_SECONDS if more or busy else 0):
                 worker = busy[connection]
                 try:
                     received = connection.recv()
@@ -101,7 +115,7 @@ def run_side_by_side(
                     received = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
                     with suppress(OSError):
                         publish(worker.job.folder, received)
-                if not isinstance(received, RunRecord):
+                if isinstance(received, dict):
                     on_epoch(worker.job, received)
                     continue
                 free.append(busy.pop(connection).execution.device)
@@ -110,6 +124,7 @@ def run_side_by_side(
                 else:
                     idle.append(worker)
                 yield received
+            yield from elsewhere()
     finally:
         # First terminate all, then wait, so that they end at the same time.
         for worker in (*busy.values(), *idle):

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -136,27 +136,44 @@ def write_record(folder: Path, record: RunRecord, files: Mapping[Path, bytes] = 
 
     All files are written or none. The JSON comes last: once it is there, all others are complete. Raises OSError.
     """
+    path = folder / f"{record.stem}.json"
+    text, arrays = record_bytes(record)
+    write_together({**files, path.with_suffix(".npz"): arrays, path: text})
+    return path
+
+
+def record_bytes(record: RunRecord) -> tuple[bytes, bytes]:
+    """The bytes of a record's JSON and of its .npz."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **record.arrays)
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "arrays"}
     values["arrays_sha256"] = sha256(buffer.getvalue())
-    path = folder / f"{record.stem}.json"
-    write_together({**files, path.with_suffix(".npz"): buffer.getvalue(), path: to_json(values)})
-    return path
+    return to_json(values), buffer.getvalue()
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read the record whose JSON is `path`, and its .npz. Raises RecordError, which names the fault.
-
-    Never runs code from a file: JSON holds none, and NumPy by default refuses to load pickled objects.
-    """
+    """Read the record whose JSON is `path`, and its .npz. Raises RecordError, which names the fault."""
     try:
-        values = json.loads(path.read_bytes())
+        text, arrays = path.read_bytes(), path.with_suffix(".npz").read_bytes
+    except OSError as error:
+        raise RecordError(f"{path.name}: not a whole record ({type(error).__name__}: {error})") from error
+    return parse_record(path.name, text, arrays)
+
+
+def parse_record(name: str, text: bytes, read_arrays: Callable[[], bytes]) -> RunRecord:
+    """The record of which a file `name` would hold the JSON `text`; `read_arrays()` returns the bytes of its .npz.
+
+    Raises RecordError, which names the fault. Never runs code: JSON holds none, and NumPy by default refuses to load
+    pickled objects.
+    """
+    path = Path(name)
+    try:
+        values = json.loads(text)
         if not isinstance(values, dict) or "schema_version" not in values:
             raise RecordError(f"{path.name}: not a record of this suite")
         if values["schema_version"] != SCHEMA_VERSION:
             raise RecordError(f"{path.name}: schema {values['schema_version']}, this version reads {SCHEMA_VERSION}")
-        content = path.with_suffix(".npz").read_bytes()
+        content = read_arrays()
         if sha256(content) != values.pop("arrays_sha256", None):
             raise RecordError(f"{path.name}: its arrays ({path.stem}.npz) don't have the SHA-256 that it names")
         with np.load(io.BytesIO(content)) as archive:
