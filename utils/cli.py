@@ -25,7 +25,6 @@ def main(task: Task) -> NoReturn:
     if threading.current_thread() is threading.main_thread():  # which alone may handle signals
         # As an exception, SIGTERM unwinds the stack like Ctrl-C: processes end, locks are released, results are drawn.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a rank whose store is gone prints pages of addresses
     os.environ["MPLBACKEND"] = "agg"  # matplotlib can't be imported while this names a backend that isn't installed
     code = run(task)
     close_streams()
@@ -53,6 +52,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     from utils.command.preflight import ModelError
     from utils.command.ranks import CantFollow, follow
     from utils.command.session import RankLost
+    from utils.command.shared import share
     from utils.command.steps import lead, redraw, train_and_draw
     from utils.data.specs import DataError
     from utils.records.record import RecordError
@@ -62,6 +62,8 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     try:
         if plan.world and plan.world.rank:
             return follow(plan)
+        if plan.shared:
+            return share(plan)
         return redraw(plan) if plan.redraws else lead(plan) if plan.world else train_and_draw(plan)
     except (CantFollow, FolderInUse, CheckpointError, ModelError, RecordError) as error:
         return failed(error, 2)

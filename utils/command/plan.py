@@ -1,7 +1,6 @@
 """What a command means: which experiments and seeds run, which records count, and where the results go."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import torch
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
 from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.command.devices import choose_execution, wanted_threads
 from utils.command.world import World, world_of_torchrun
 from utils.contents import Contents
 from utils.contrasts import audit
@@ -22,12 +22,11 @@ from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
 from utils.stats.looks import LOOKS
-from utils.training.device import Execution, check_precision, choose_devices, physical_cores, present
+from utils.training.device import Execution
 from utils.training.model import parameter_shapes
 from utils.training.sources import model_hash
 
 PLOTS = CHECKOUT / "plots"
-CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for the processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +40,10 @@ class Plan:
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. `processes` is
-    how many cells this command trains at once, `world` its place among the ranks that torchrun started, if it did. If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    how many cells this process trains at once, `world` its place among the ranks that torchrun started, if it did;
+    `shared` is whether other commands train the same cells. If `chooses_precision` is true, the precision of
+    `execution` is fp32 until the models have been measured; if `chooses_threads` is, its threads are the share of the
+    cores.
     """
 
     task: Task
@@ -64,6 +64,7 @@ class Plan:
     devices: tuple[torch.device, ...]
     processes: int
     world: World | None
+    shared: bool
     execution: Execution
     chooses_precision: bool
     chooses_threads: bool
@@ -161,6 +162,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         devices=tuple(devices),
         processes=processes,
         world=world_of_torchrun(),
+        shared=options.shared,
         execution=execution,
         chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
@@ -265,53 +267,6 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
         # A folder of images is named by its contents: another one may have the name of a data set.
         hashes[experiment.name] = config_hash(experiment, spec.folder or spec.name, shapes)
     return hashes
-
-
-def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torch.device], int, Execution]:
-    """The devices, how many of `cells` run at once, and with what each: its share of the cores, if nothing else is set.
-
-    Finished cells count too, so that a cell gets the same threads whenever it runs. Raises ValueError for a device or a
-    precision that isn't there, and for more processes or threads than cores: they would wait for each other.
-    """
-    world = world_of_torchrun()
-    devices, cores = choose_devices(own_device(options.device, world)), cores_for(world)
-    precision = "fp32" if options.precision == "auto" else options.precision
-    check_precision(precision, devices[0])
-    if not cores and devices[0].type == "cpu":  # more ranks than cores
-        return devices, 0, Execution(devices[0], precision, 1)
-    cores = max(1, cores)
-    for option, value in (("--threads", options.threads), ("--jobs", devices[0].type == "cpu" and options.jobs)):
-        if value and value > cores:
-            raise ValueError(f"{option} {value}: choose 1 to {cores}, the number of cores that can be used here")
-    threads = options.threads or wanted_threads()
-    if threads:
-        threads = min(threads, cores)
-    if devices[0].type == "cpu":
-        at_once = cores // threads if threads else cores
-    else:
-        at_once = len(devices) * max(1, min(CELLS_A_GPU, cores // len(devices)))
-    processes = options.jobs or max(1, min(at_once, cells))
-    if not threads:
-        threads = 1 if options.smoke else max(1, cores // processes)
-    return devices, processes, Execution(devices[0], precision, threads)
-
-
-def cores_for(world: World | None) -> int:
-    """The cores for this process: its share if there are several ranks on the machine, 0 for those without one."""
-    cores = physical_cores()
-    return max(cores // world.local_size, int(world.local_rank < cores)) if world else cores
-
-
-def own_device(name: str, world: World | None) -> str:
-    """The device option for this rank: with several GPUs, its own."""
-    gpus = present("cuda") if world and name in ("auto", "cuda") else []
-    return f"cuda:{world.local_rank % len(gpus)}" if gpus else name
-
-
-def wanted_threads() -> int | None:
-    """The threads that OMP_NUM_THREADS asks for, the variable that all numeric libraries honour."""
-    value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def kind_to_draw(folder: Path, task: str, declared: Declared, wanted: str | None) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import shown
+from utils.command.claims import claims_in
+from utils.command.locks import FolderInUse
 from utils.command.plan import Plan
 from utils.data.images import Splits
 from utils.data.specs import DatasetSpec
@@ -64,9 +66,10 @@ def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[Ce
     Without `plan.resume` it also deletes the records of finished cells. Otherwise, if the command is interrupted and
     started again without --no-resume, these old records would count as its own.
 
-    Raises RecordError, CheckpointError or OSError; nothing has been changed then.
+    Raises RecordError, CheckpointError, FolderInUse or OSError; nothing has been changed then.
     """
     check_records(folder, jobs[0].task)
+    check_unclaimed(waiting)
     check_disk_space(waiting, plan.at_once)
     # A list, so that all cells are checked before the first file is deleted. Of several ranks, whoever trains a cell
     # sees whether it can resume it.
@@ -75,6 +78,16 @@ def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[Ce
         job.checkpoints.prune(keep=0)
         if not plan.resume:
             job.record_path.unlink(missing_ok=True)
+
+
+def check_unclaimed(jobs: Sequence[CellJob]) -> None:
+    """Raise FolderInUse if a process of --shared trains one of the cells: two must not write in one folder."""
+    for job in jobs:
+        if claims := claims_in(job.folder):
+            raise FolderInUse(
+                f"{job.stem} is claimed by another process, of --shared ({shown(claims[-1])}); wait for it, add "
+                "--shared, or delete that file if the process is gone"
+            )
 
 
 def check_models(jobs: Sequence[CellJob], data: Splits) -> None:

@@ -7,7 +7,8 @@ from itertools import count
 
 from torch.distributed import Store
 
-from utils.command.plan import Plan, cores_for
+from utils.command.devices import cores_for
+from utils.command.plan import Plan
 from utils.command.preflight import ready, reusable
 from utils.command.processes import OnEpoch, run_side_by_side, why_not_apart
 from utils.command.schedule import make_jobs

@@ -5,11 +5,12 @@ number of their own (rank 0 has 0), since a rank that was started again is anoth
 takes the next cell. There is no collective operation, nobody waits for a rank that is gone, and nothing is unpickled.
 """
 
+import ctypes
 import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from torch.distributed import DistError, PrefixStore, Store
@@ -45,6 +46,11 @@ def reaching_the_store() -> Iterator[None]:
 
 def connect() -> Store:
     """The store that torchrun hosts, or rank 0 where torchrun is told not to."""
+    with suppress(
+        OSError, ValueError
+    ):  # a PyTorch without this setting, which TORCH_CPP_LOG_LEVEL sets before it loads
+        # Only errors: of a store that is gone, PyTorch prints a page of addresses, where RankLost is one sentence.
+        ctypes.c_int.in_dll(ctypes.CDLL("libc10.so"), "FLAGS_caffe2_log_level").value = 2
     store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=STARTING_SECONDS)))
     store.set_timeout(timedelta(seconds=LOST_SECONDS))
     return PrefixStore("cells", store)
