@@ -72,7 +72,6 @@ class Claim:
                 os.fsync(file.fileno())
 
             self.look()
-            beat()
             beating = Beats(beat, TAKE_OVER_SECONDS / BEATS, OSError)
             try:
                 with looking_before_writes(self.look):

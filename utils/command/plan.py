@@ -18,6 +18,7 @@ from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
 from utils.data.folder import read_folder
+from utils.data.sources import one_at_a_time
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
@@ -198,7 +199,8 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
     if options.images:
         channels, size, _ = real.image_shape
         target = Target(options.image_size or size, channels, options.fit or "crop")
-        spec, contents = read_folder(options.images, options.data_dir, target, options.skip_bad)
+        with one_at_a_time(options.data_dir, "images"):  # of several processes one decodes, the others find the arrays
+            spec, contents = read_folder(options.images, options.data_dir, target, options.skip_bad)
         return spec, spec, contents
     if options.smoke and task.dataset not in STAND_INS:
         raise ValueError(f"--smoke: no embedded data stand in for {task.dataset}, only for {', '.join(STAND_INS)}")

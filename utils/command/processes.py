@@ -199,8 +199,10 @@ def _train_cells(execution: Execution, connection: Connection) -> None:
                 try:
                     with claim.kept() if claim else nullcontext():
                         record = run_cell(job, connection.send)
-                except (ClaimLost, OSError):  # it was taken over, perhaps before it began here
+                except (ClaimLost, FileNotFoundError):  # taken over, perhaps before it began here
                     record = None
+                except OSError as error:
+                    record = failed_record(job, f"its claim can't be opened: {error}")
                 connection.send(record)
 
 

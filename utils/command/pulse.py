@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Beats:
-    """Calls `beat` every `seconds` in a thread of its own, until it is stopped or `beat` raises one of `ends_with`."""
+    """Calls `beat` now and every `seconds` in a thread of its own, until it is stopped or `beat` raises `ends_with`."""
 
     def __init__(self, beat: Callable[[], object], seconds: float, ends_with: type[Exception]):
         self._beat, self._seconds, self._ends_with = beat, seconds, ends_with
@@ -16,6 +16,7 @@ class Beats:
 
     def _run(self) -> None:
         try:
+            self._beat()
             while not self._stopped.wait(self._seconds):
                 self._beat()
         except self._ends_with:

@@ -61,6 +61,7 @@ class Deal:
 
     def __init__(self, store: Store, member: int, jobs: Sequence[CellJob], ranks: int):
         self.store, self.member, self.jobs, self.ranks = store, member, jobs, ranks
+        self._tries = 0
 
     def cells(self, places: int) -> Iterator[CellJob | None]:
         """The cells for this rank, which trains `places` at once; None while there is none; ends when all have ended.
@@ -88,8 +89,10 @@ class Deal:
         return next((i for i in self.given_up() if self._take(i)), None)
 
     def _take(self, i: int) -> bool:
-        """Take cell `i` unless another rank has it."""
-        return self.store.compare_set(f"holder/{i}", "", str(self.member)) == str(self.member).encode()
+        """Take cell `i` unless a rank has it or has had it, be it this one."""
+        self._tries += 1
+        ours = f"{self.member}.{self._tries}"
+        return self.store.compare_set(f"holder/{i}", "", ours) == ours.encode()
 
     def end(self) -> None:
         """Say that all cells have ended."""
@@ -107,8 +110,8 @@ class Deal:
         dealt = self.store.add("dealt", 0)
         if dealt < len(self.jobs) and not gone:
             return
-        held = {i: int(self.store.get(f"holder/{i}")) for i in left if self.store.check([f"holder/{i}"])}
-        lost = [i for i, member in held.items() if member in gone]
+        held = {i: self.store.get(f"holder/{i}") for i in left if self.store.check([f"holder/{i}"])}
+        lost = [i for i, holder in held.items() if int(holder.partition(b".")[0]) in gone]
         for i in lost:
             self.store.delete_key(f"holder/{i}")
         if back := {*lost, *(i for i in left if i < dealt and i not in held)}:

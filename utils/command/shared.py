@@ -26,14 +26,12 @@ from utils.command.ranks import CantFollow
 from utils.command.schedule import chosen_execution, forecast, make_jobs
 from utils.command.steps import Outcome, collect, finish, loaded, say
 from utils.data.images import Splits
-from utils.files import remove_leftovers, sha256, write_atomically
+from utils.files import file_name, remove_leftovers, sha256, write_atomically
 from utils.records.record import RecordError, RunRecord, read_record, to_json
 from utils.training.cell import CellJob
 from utils.training.device import Execution, check_precision
 from utils.words import plural
 
-AGREED = "shared.json"  # in the task's runs folder: what all processes train with
-DRAWN = "shared-drawn.json"  # there, too: what was drawn last
 WATCH_SECONDS = 10.0  # between two looks at the claims of others
 JOB_NAMES = ("SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID")
 
@@ -62,16 +60,18 @@ def share(plan: Plan) -> int:
             with claim.kept():
                 return draw_all(cells, data, state, started)
         except ClaimLost:
-            say(plan, "Another process has begun to draw meanwhile")
-            return 1
+            say(plan, "Another process draws, since nothing was heard of this one for long.")
+            return 0 if well else 1
 
 
 def claim_to_draw(plan: Plan, claims: Claims, state: str) -> Claim | None:
     """The claim on drawing what has ended; None if another process seems to live that has it, or all is drawn."""
-    first = None
-    while known(plan.runs / DRAWN).get("state") != state:
+    first, drawn = None, note(plan, "drawn")
+    while known(drawn).get("state") != state:
         if claim := claims.take(plan.runs):
-            return claim
+            if known(drawn).get("state") != state:
+                return claim
+            claim.release()  # it was drawn just before
         seen = claims.newest(plan.runs)
         first = first or seen
         if seen and seen != first:
@@ -82,7 +82,7 @@ def claim_to_draw(plan: Plan, claims: Claims, state: str) -> Claim | None:
 
 def agreed(plan: Plan, data: Splits) -> Execution:
     """The plan's device with the precision and threads of the first process. Raises CantFollow and OSError."""
-    path = plan.runs / AGREED
+    path = note(plan, "with")
     if not known(path):
         execution, why = chosen_execution(plan, data)
         say(plan, why)
@@ -105,6 +105,12 @@ def agreed(plan: Plan, data: Splits) -> Execution:
         raise CantFollow(f"{error}; {precision} is from {where}. {ways_out}") from error
     say(plan, f"{precision} and {plural(threads, 'thread')} for each run, as in {where}.")
     return replace(plan.execution, precision=precision, threads=threads)
+
+
+def note(plan: Plan, what: str) -> Path:
+    """The file in the task's runs folder that says what all processes train "with", or what was "drawn" last."""
+    quick = "-quick" if plan.quick or plan.added else ""  # these decide nothing for the task's own recipes
+    return plan.runs / f"shared-{file_name(plan.spec.name)}{quick}-{what}.json"
 
 
 def known(path: Path, patience: float = 0) -> dict:
@@ -139,7 +145,7 @@ class Cells:
         self.before = {stem: record for stem, record in found.items() if record}  # finished before
         self.ended: dict[str, RunRecord] = dict(self.before)
         self._older = {job.stem: version(job.record_path) for job in jobs}  # failed, or by other code
-        tried = known(plan.runs / DRAWN)
+        tried = known(note(plan, "drawn"))
         if tried.get("state") == self.state() and tried.get("job") == cluster_job() != "":
             self.ended |= {job.stem: record for job in self.left if (record := self._record(job))}
 
@@ -178,7 +184,7 @@ class Cells:
         """Note the record of a cell that this process has trained."""
         self.ended[record.stem] = record
         folder = next(job.folder for job in self.jobs if job.stem == record.stem)
-        self.claims.made.pop(folder).release()  # its own process has done so, unless it died
+        self.claims.made.pop(folder).release()  # the cell's process has done so, unless it died
 
     def _trained_here(self, job: CellJob) -> bool:
         claim = self.claims.made.get(job.folder)
@@ -259,5 +265,5 @@ def draw_all(cells: Cells, data: Splits, state: str, started: float) -> int:
         collect(plan, jobs, [cells.ended[job.stem] for job in jobs], iter(()), progress, outcome)
         outcome.records = [cells.ended[job.stem] for job in jobs if job.stem not in cells.before]
         code = finish(plan, execution, data, outcome, started)
-        write_atomically(plan.runs / DRAWN, to_json({"state": state, "job": cluster_job()}))
+        write_atomically(note(plan, "drawn"), to_json({"state": state, "job": cluster_job()}))
         return code
