@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from utils.checkout import shown
@@ -70,7 +71,7 @@ def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[Ce
     """
     check_records(folder, jobs[0].task)
     check_unclaimed(waiting)
-    check_disk_space(waiting, plan.at_once)
+    check_room(plan, waiting)
     # A list, so that all cells are checked before the first file is deleted. Of several ranks, whoever trains a cell
     # sees whether it can resume it.
     stale = [job for job in waiting if not plan.resume or (not plan.world and is_outdated(job))]
@@ -132,6 +133,12 @@ def tell_about_data(spec: DatasetSpec, data: Splits) -> None:
             for means, stds in ((mean, std), (spec.mean, spec.std))
         )
         warn(f"warning: {spec.name}: mean and std of the training pixels are {theirs}; its specification has {ours}")
+
+
+def check_room(plan: Plan, jobs: Sequence[CellJob]) -> None:
+    """Raise OSError if there is less space than `jobs` may need, or of several ranks this machine's part of them."""
+    share = plan.world.local_size / plan.world.size if plan.world else 1
+    check_disk_space(jobs[: ceil(share * len(jobs))], ceil(share * plan.at_once))
 
 
 def check_disk_space(jobs: Sequence[CellJob], at_once: int) -> None:

@@ -9,7 +9,7 @@ from torch.distributed import Store
 
 from utils.command.devices import cores_for
 from utils.command.plan import Plan
-from utils.command.preflight import ready, reusable
+from utils.command.preflight import check_room, ready, reusable
 from utils.command.processes import OnEpoch, run_side_by_side, why_not_apart
 from utils.command.schedule import make_jobs
 from utils.command.session import Deal, Leader, Member, RankLost, reaching_the_store
@@ -112,6 +112,7 @@ def train_for_rank_0(member: Member, plan: Plan, orders: Mapping, store: Store) 
     data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
     if data.sha256 != orders["data"]:
         raise DataError(f"{plan.spec.name} differs from what rank 0 has")
+    check_room(plan, jobs)
     deal = Deal(store, member.number, jobs, plan.world.size)
 
     def send(record: RunRecord) -> None:

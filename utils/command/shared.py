@@ -19,7 +19,7 @@ from utils.command.devices import cores_for
 from utils.command.locks import sole_writer
 from utils.command.outputs import plan_in_words
 from utils.command.plan import Plan
-from utils.command.preflight import check_disk_space, check_models, check_records, ready, reusable
+from utils.command.preflight import check_models, check_records, ready, reusable
 from utils.command.processes import run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.ranks import CantFollow
@@ -236,7 +236,7 @@ def train_claimed(cells: Cells, data: Splits) -> list[RunRecord]:
         return []
     check_models(left, data)
     check_records(plan.records_folder(execution.kind), left[0].task)
-    check_disk_space(left, plan.processes)
+    check_room(plan, left)
     expected = forecast(plan, left, data, execution)
     in_order = sorted(left, key=lambda job: list(expected.cells).index(job.stem))
     say(plan, plan_in_words(plan, cells.jobs, in_order, expected))
