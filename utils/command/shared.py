@@ -19,7 +19,7 @@ from utils.command.devices import cores_for
 from utils.command.locks import sole_writer
 from utils.command.outputs import plan_in_words
 from utils.command.plan import Plan
-from utils.command.preflight import check_models, check_records, ready, reusable
+from utils.command.preflight import check_models, check_records, check_room, ready, reusable
 from utils.command.processes import run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.ranks import CantFollow
