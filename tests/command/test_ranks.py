@@ -61,6 +61,23 @@ def test_two_agents_with_folders_of_their_own(tmp_path, alone):
 
 
 @pytest.mark.slow
+def test_two_agents_start_again_and_go_on_where_their_own_folders_end(tmp_path, alone):
+    """SIGKILL to a rank of one of two agents, which start theirs again; finished before are cells of both."""
+    agent = ("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}")
+    folders, restarts = [tmp_path / name for name in ("first", "second")], {"OMP_NUM_THREADS": "1", "KILLS": "B-seed2"}
+    agents = [
+        start_ranks(folder, 1, "--num-seeds", "3", agent=(*agent, "--max-restarts", "2"), **restarts)
+        for folder in folders
+    ]
+    told = [ended(process, 300) for process in agents]
+    assert [code for code, _, _ in told] == [0, 0] and any((folder / "killed").exists() for folder in folders)
+    (leader,) = (folder for folder in folders if (folder / "out").exists())
+    assert published(leader) == alone and "finished before" in told[folders.index(leader)][1]
+    trained = [path.parent.relative_to(folder) for folder in folders for path in folder.rglob("final.safetensors")]
+    assert len(trained) == len(set(trained)) == 6
+
+
+@pytest.mark.slow
 def test_more_ranks_than_cells_and_than_cores(tmp_path, alone):
     """Four ranks, two cores, one cell."""
     code, _, err = ended(start_ranks(tmp_path, 4, "--models", "A"))

@@ -150,7 +150,7 @@ def test_four_processes_of_which_one_is_killed_one_stopped_and_one_late(tmp_path
 @pytest.mark.slow
 def test_a_terminated_process_releases_its_cell_and_one_that_cannot_follow_says_why(tmp_path, alone):
     """SIGTERM; another precision than the first process's; the same command again resumes at once."""
-    process = shared(tmp_path, SLOWLY="2")
+    process = shared(tmp_path, SLOWLY="60")
     wait_for(lambda: list(tmp_path.rglob("epoch1.json")))
     code, out, err = ended(start(tmp_path, *command("--models", "A")))
     assert code == 2 and re.search(r"error: A-seed0 is claimed by another process, .*\(\S+claim-0.json\)", err)

@@ -60,25 +60,27 @@ class Claim:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Show signs of life, and look at the claim before each write of this process; release it at the end."""
-        # Always through the same open file: if it is deleted and its name used again, that is another's.
-        with self.path.open("r+b", buffering=0) as file:
-            beats = 0
+        beats = 0
+        try:
+            # Always through the same open file: if it is deleted and its name used again, that is another's.
+            with self.path.open("r+b", buffering=0) as file:
 
-            def beat() -> None:
-                nonlocal beats
-                beats += 1
-                file.seek(0)
-                file.write(self.text(beats))
-                os.fsync(file.fileno())
+                def beat() -> None:
+                    nonlocal beats
+                    beats += 1
+                    file.seek(0)
+                    file.write(self.text(beats))
+                    os.fsync(file.fileno())
 
-            self.look()
-            beating = Beats(beat, TAKE_OVER_SECONDS / BEATS, OSError)
-            try:
-                with looking_before_writes(self.look):
-                    yield
-            finally:
-                beating.stop()
-                self.release()
+                self.look()
+                beating = Beats(beat, TAKE_OVER_SECONDS / BEATS, OSError)
+                try:
+                    with looking_before_writes(self.look):
+                        yield
+                finally:
+                    beating.stop()
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Remove this claim and those before it, if it is still the newest."""

@@ -27,16 +27,17 @@ class ModelError(ValueError):
     """A model that breaks the contract of docs/adding-a-model.md; the message names it and the fault."""
 
 
-def reusable(job: CellJob, committed: Path | None = None) -> RunRecord | None:
+def reusable(job: CellJob, committed: Path | None = None, quiet: bool = False) -> RunRecord | None:
     """The cell's record if it finished before, here or among the `committed` records; else None.
 
-    If the training code has changed since it finished here: None, and a message.
+    If the training code has changed since it finished here: None, and a message unless `quiet`.
     """
     record = job.finished_record()
     if record is None and committed is not None:
         return job.finished_record(committed)
     if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
-        say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
+        if not quiet:
+            say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None
     return record
 

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import count
 
-from torch.distributed import Store
+import torch.distributed as dist
 
 from utils.command.devices import cores_for
 from utils.command.plan import Plan
@@ -105,7 +105,7 @@ def follow(plan: Plan) -> int:
     return 1
 
 
-def train_for_rank_0(member: Member, plan: Plan, orders: Mapping, store: Store) -> None:
+def train_for_rank_0(member: Member, plan: Plan, orders: Mapping, store: "dist.Store") -> None:
     """Train cells of a posted list as long as there are some, and send their epochs and records."""
     jobs = jobs_of(plan, orders)
     config = plan.experiments[0].config
@@ -119,13 +119,14 @@ def train_for_rank_0(member: Member, plan: Plan, orders: Mapping, store: Store) 
         text, arrays = record_bytes(record)
         member.send({"cell": record.stem, "text": len(text), "from": plan.world.name}, text + arrays)
 
+    def finished(job: CellJob) -> RunRecord | None:
+        return reusable(job, quiet=True) if orders["resume"] and job.record_path.exists() else None
+
     def cells() -> Iterator[CellJob | None]:
+        for job in deal.take_first(finished):  # rank 0 may have been another, with another runs folder, before
+            send(finished(job))
         for job in deal.cells(plan.processes):
-            job = job and ready(job, orders["resume"])
-            if job and orders["resume"] and (finished := reusable(job)):
-                send(finished)  # rank 0 doesn't have it: it was lost, or has another runs folder
-            else:
-                yield job
+            yield job and ready(job, orders["resume"])
 
     def on_epoch(job: CellJob, entry: dict) -> None:
         member.send({"cell": job.stem, "entry": entry})

@@ -9,12 +9,12 @@ import ctypes
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 
-from torch.distributed import DistError, PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+import torch.distributed as dist  # by name only where it is used: some builds of PyTorch have none of it
 
 from utils.command.pulse import Beats, Pulse
 from utils.command.world import World
@@ -39,27 +39,28 @@ def reaching_the_store() -> Iterator[None]:
     """Raise RankLost where the store can't be reached."""
     try:
         yield
-    except DistError as error:
+    except dist.DistError as error:
         why = str(error).split("\n")[0]
         raise RankLost(f"the store of torchrun, through which ranks talk, can't be reached ({why})") from None
 
 
-def connect() -> Store:
+def connect() -> "dist.Store":
     """The store that torchrun hosts, or rank 0 where torchrun is told not to."""
-    with suppress(
-        OSError, ValueError
-    ):  # a PyTorch without this setting, which TORCH_CPP_LOG_LEVEL sets before it loads
-        # Only errors: of a store that is gone, PyTorch prints a page of addresses, where RankLost is one sentence.
+    from torch.distributed.rendezvous import rendezvous
+
+    # Of a store that is gone, PyTorch prints a page of addresses; RankLost is one sentence. The variable
+    # TORCH_CPP_LOG_LEVEL sets the same, but only before PyTorch is loaded.
+    with suppress(OSError, ValueError):  # a system or a PyTorch without it
         ctypes.c_int.in_dll(ctypes.CDLL("libc10.so"), "FLAGS_caffe2_log_level").value = 2
     store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=STARTING_SECONDS)))
     store.set_timeout(timedelta(seconds=LOST_SECONDS))
-    return PrefixStore("cells", store)
+    return dist.PrefixStore("cells", store)
 
 
 class Deal:
     """A list of cells of which each goes to one rank: keys of `store`, which are the same for all ranks."""
 
-    def __init__(self, store: Store, member: int, jobs: Sequence[CellJob], ranks: int):
+    def __init__(self, store: "dist.Store", member: int, jobs: Sequence[CellJob], ranks: int):
         self.store, self.member, self.jobs, self.ranks = store, member, jobs, ranks
         self._tries = 0
 
@@ -68,19 +69,20 @@ class Deal:
 
         First those that it has checkpoints of, no more than it has places: ranks of one machine see the same ones.
         """
-        resumed = (i for i, job in enumerate(self.jobs) if resumes(job))
-        first = []
-        while len(first) < places and (i := next(resumed, None)) is not None:
-            if self._take(i):
-                first.append(i)
+        first = self.take_first(resumes, places)
         self.store.add("looked", 1)
-        yield from (self.jobs[i] for i in first)
+        yield from first
         started = time.monotonic()
         while self.store.add("looked", 0) < self.ranks and time.monotonic() - started < GATHERING_SECONDS:
             yield None
         while not self.store.check(["ended"]):
             i = self._next() if places else None
             yield None if i is None else self.jobs[i]
+
+    def take_first(self, wanted: Callable[[CellJob], object], most: int | None = None) -> list[CellJob]:
+        """Take cells that are `wanted`, out of their order, up to `most`."""
+        free = (job for i, job in enumerate(self.jobs) if wanted(job) and self._take(i))
+        return list(islice(free, most))
 
     def _next(self) -> int | None:
         while self.store.add("dealt", 0) < len(self.jobs):
@@ -132,8 +134,8 @@ class Leader:
             store = connect()
             self.restarted = store.add("sessions", 1) > 1
             name = uuid.uuid4().hex
-            self.store = PrefixStore(name, store)
-            self._beats = Beats(lambda: self.store.add("beat/0", 1), BEAT_SECONDS, DistError)
+            self.store = dist.PrefixStore(name, store)
+            self._beats = Beats(lambda: self.store.add("beat/0", 1), BEAT_SECONDS, dist.DistError)
             store.set("session", name)  # of an earlier session it took the place; there nothing beats
         self._pulses: dict[int, Pulse] = {}
         self._heard: dict[int, int] = {}
@@ -165,7 +167,7 @@ class Leader:
 
     def post(self, orders: dict, jobs: Sequence[CellJob]) -> Deal:
         """Post a list of cells, with `orders` in plain values: all that the others have to know of it."""
-        store = PrefixStore(f"list/{self._lists}", self.store)
+        store = dist.PrefixStore(f"list/{self._lists}", self.store)
         store.set("orders", json.dumps(orders))
         self._lists += 1
         return Deal(store, 0, jobs, self.world.size)
@@ -209,16 +211,16 @@ class Member:
             self.number = self.store.add("members", 1)
             self.store.set(f"name/{self.number}", world.name)
             beat = f"beat/{self.number}"
-            self._beats = Beats(lambda: self.store.add(beat, 1), BEAT_SECONDS, DistError)
+            self._beats = Beats(lambda: self.store.add(beat, 1), BEAT_SECONDS, dist.DistError)
 
-    def _join(self) -> Store:
+    def _join(self) -> "dist.Store":
         """The session that rank 0 leads now: one of before the ranks were started again may still be posted."""
         store, deadline = connect(), time.monotonic() + STARTING_SECONDS
         seen: dict[bytes, int] = {}  # {session: its beat when it was first looked at}
         while time.monotonic() < deadline:
             if store.check(["session"]):
                 name = store.get("session")
-                session = PrefixStore(name.decode(), store)
+                session = dist.PrefixStore(name.decode(), store)
                 beat = session.add("beat/0", 0)
                 if beat > seen.setdefault(name, beat):
                     return session
@@ -246,9 +248,9 @@ class Member:
                 raise RankLost(f"{self.world.name}: {why}")
         return ()
 
-    def orders(self, number: int) -> tuple[dict, Store] | None:
+    def orders(self, number: int) -> tuple[dict, "dist.Store"] | None:
         """The orders of the next list of cells, and the store of its deal; None when there are no more."""
-        store = PrefixStore(f"list/{number}", self.store)
+        store = dist.PrefixStore(f"list/{number}", self.store)
         while True:
             self.check()
             with reaching_the_store():

@@ -90,7 +90,7 @@ def agreed(plan: Plan, data: Splits) -> Execution:
         if create(path, to_json(choice)):
             return execution
     theirs, where = known(path, patience=10), f"{shown(path)}, where the first process of --shared wrote them"
-    if theirs.keys() < {"device", "precision", "threads"}:
+    if not theirs.keys() >= {"device", "precision", "threads"}:
         raise CantFollow(f"{shown(path)} doesn't say what to train with; delete it, or choose another --runs-dir")
     precision, threads, device = theirs["precision"], theirs["threads"], plan.execution.device
     ways_out = "Choose another --runs-dir, or delete that file when no process trains there"
@@ -238,7 +238,8 @@ def train_claimed(cells: Cells, data: Splits) -> list[RunRecord]:
     check_records(plan.records_folder(execution.kind), left[0].task)
     check_room(plan, left)
     expected = forecast(plan, left, data, execution)
-    in_order = sorted(left, key=lambda job: list(expected.cells).index(job.stem))
+    by_stem = {job.stem: job for job in left}
+    in_order = [by_stem[stem] for stem in expected.cells]  # the longest first
     say(plan, plan_in_words(plan, cells.jobs, in_order, expected))
     own: list[RunRecord] = []
     with Progress(in_order, expected, plan.quiet) as progress:

@@ -17,7 +17,7 @@ from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.ranks import train_by_ranks
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
-from utils.command.session import Leader
+from utils.command.session import Leader, RankLost
 from utils.data.images import Splits, load_splits
 from utils.files import remove_leftovers
 from utils.findings.results import Results
@@ -227,7 +227,8 @@ def collect(
 ) -> None:
     """Publish the records, first those of cells `done` before, then those `trained` now, and draw.
 
-    After an interruption it draws what has been published so far and raises the interruption again.
+    After an interruption it draws what has been published so far and raises the interruption again; not after a loss
+    of other ranks, since this one is to leave soon then.
     """
     kind = jobs[0].execution.kind
     folder = plan.records_folder(kind)
@@ -273,6 +274,8 @@ def collect(
                 drops = not drop_older(record)
             if awaited[record.model] == 0:
                 outcome.draw_if_due(plan, kind)
+    except RankLost:
+        raise
     except BaseException:
         if published:
             outcome.draw(plan, kind)
