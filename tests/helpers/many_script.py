@@ -102,7 +102,7 @@ def essence(record: RunRecord) -> tuple:
     return without_times(record.history), record.test_loss, arrays
 
 
-def ended(process: subprocess.Popen, within: float = 180) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen, within: float = 400) -> tuple[int, str, str]:
     """The exit code and what it printed."""
     out, err = process.communicate(timeout=within)
     print(out, err)
@@ -115,7 +115,7 @@ def times_trained(told: str) -> dict[str, int]:
     return {f"{model}-seed{seed}": cells.count((model, seed)) for model, seed in cells}
 
 
-def wait_for(condition, seconds: float = 120) -> None:
+def wait_for(condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
