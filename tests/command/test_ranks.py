@@ -10,10 +10,26 @@ import time
 from datetime import timedelta
 
 import pytest
-from many_script import ended, no_orphans, published, start_rank, start_ranks, times_trained, trained_alone, wait_for
+from many_script import (
+    ended,
+    no_orphans,
+    none_left,
+    published,
+    start_rank,
+    start_ranks,
+    times_trained,
+    trained_alone,
+    wait_for,
+)
 from torch.distributed import TCPStore
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+
+
+@pytest.fixture(autouse=True)
+def cleared():
+    yield
+    none_left()
 
 
 @pytest.fixture(scope="module")

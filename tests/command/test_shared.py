@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from checkout_folder import CHECKOUT
-from many_script import command, ended, no_orphans, published, start, times_trained, trained_alone, wait_for
+from many_script import command, ended, no_orphans, none_left, published, start, times_trained, trained_alone, wait_for
 
 from utils.command import claims as claiming
 from utils.command.claims import ClaimLost, Claims, claims_in
@@ -108,6 +108,12 @@ def test_a_claim_that_was_released_and_made_again_is_anothers(tmp_path, quickly)
         assert again.is_held() and json.loads(claim.path.read_text())["beats"] == 0
         claim.look()
     assert again.is_held()
+
+
+@pytest.fixture(autouse=True)
+def cleared():
+    yield
+    none_left()
 
 
 @pytest.fixture(scope="module")

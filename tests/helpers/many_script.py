@@ -58,12 +58,30 @@ def command(*options: str) -> list[str]:
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen:
-    """Start a command of Python's in `folder`; its output is text in `folder`/<process id>."""
+    """Start a command of Python's in `folder`. `none_left` ends it, with all that it starts, if it is still there."""
     folder.mkdir(exist_ok=True, parents=True)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *words], cwd=folder, env={**ENVIRONMENT, **environment}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    started.append(process)
+    return process
+
+
+started: list[subprocess.Popen] = []
+
+
+def none_left() -> None:
+    """End what a test that failed has left."""
+    while started:
+        process = started.pop()
+        if process.poll() is None:
+            process.terminate()  # torchrun ends its ranks, a command its cells
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=40)
+        with suppress(ProcessLookupError):  # all of its group have ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def start_ranks(folder: Path, number: int, *options: str, agent: tuple[str, ...] = ("--standalone",), **environment):
