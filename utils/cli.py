@@ -55,7 +55,10 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     from utils.command.locks import FolderInUse
     from utils.command.predict import predict_images
     from utils.command.preflight import ModelError
-    from utils.command.steps import redraw, train_and_draw
+    from utils.command.ranks import CantFollow, follow
+    from utils.command.session import RankLost
+    from utils.command.shared import share
+    from utils.command.steps import lead, redraw, train_and_draw
     from utils.command.trained import WeightsError
     from utils.data.specs import DataError
     from utils.records.record import RecordError
@@ -63,15 +66,21 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
     from utils.training.device import DeviceLost
 
     try:
+        if plan.world and plan.world.rank:
+            return follow(plan)
         if plan.use:
             return predict_images(plan) if plan.use.paths else export_models(plan)
-        return redraw(plan) if plan.redraws else train_and_draw(plan)
+        if plan.shared:
+            return share(plan)
+        return redraw(plan) if plan.redraws else lead(plan) if plan.world else train_and_draw(plan)
     except NoWeights as error:
         return untrained(error)
-    except (FolderInUse, CheckpointError, ModelError, RecordError, WeightsError) as error:
+    except (CantFollow, FolderInUse, CheckpointError, ModelError, RecordError, WeightsError) as error:
         return failed(error, 2)
     except (DataError, OSError) as error:
         return failed(error, 1)
+    except RankLost as error:
+        return failed(f"{error}. Finished runs and checkpoints are kept; the same command again goes on", 1)
     except DeviceLost as error:
         return failed(f"{error}. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}", 1)
     except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`

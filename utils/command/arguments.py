@@ -213,6 +213,11 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     how.add_argument(
         "--threads", type=at_least(1), metavar="N", help="of a run on a CPU; default: OMP_NUM_THREADS, else measured"
     )
+    how.add_argument(
+        "--shared",
+        action="store_true",
+        help="share the work with other processes that see the same runs folder (docs/many-machines.md)",
+    )
     how.add_argument("--quiet", action="store_true", help="print only errors and the closing lines")
     return parser
 
@@ -248,6 +253,14 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(
             f"argument {used}: not allowed with {', '.join(given)}: it uses weights, in fp32, and trains nothing"
         )
+    if options.shared:
+        alone = ("--fresh", "--replot", "--time-only", "--until-decided")
+        given = [option for option in alone if getattr(options, option[2:].replace("-", "_"))]
+        given += ["--no-resume"] * (not options.resume)
+        if given:
+            parser.error(f"argument --shared: not allowed with {given[0]}, which concerns the work of all processes")
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            parser.error("argument --shared: torchrun shares the work of its ranks; take one of the two")
     if options.replot and options.time_only:
         parser.error("argument --time-only: not allowed with --replot, which measures nothing")
     if options.time_only and options.models:

@@ -28,6 +28,7 @@ from utils.training.cell import CellJob
 from utils.words import duration, in_a_row, plural
 
 README = CHECKOUT / "README.md"
+RUNS_NAMED = 30  # of more it is told which models they are
 ORIGINAL_PAGE = "docs/original-report.md"  # seen from the README
 
 
@@ -136,10 +137,14 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
     """
     execution, config = jobs[0].execution, plan.experiments[0].config
     threads = f", {plural(execution.threads, 'thread')} each" if execution.device.type == "cpu" else ""
+    which = ", ".join(job.stem for job in jobs)
+    if len(jobs) > RUNS_NAMED:
+        which = f"{len(plan.seeds)} seeds of {in_a_row([experiment.name for experiment in plan.experiments])}"
+    ranks = f" on {plan.world.size} ranks" if plan.world else ""
     lines = [
-        f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} "
-        f"({', '.join(job.stem for job in jobs)}), {len(jobs) - len(waiting)} finished before",
-        f"{execution.kind}, {plan.processes} at a time{threads}; results go to {shown(plan.output)}"
+        f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} ({which}), "
+        f"{len(jobs) - len(waiting)} finished before",
+        f"{execution.kind}, {plan.at_once} at a time{ranks}{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
     if plan.smoke:
@@ -155,7 +160,7 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
         timing = f", of which {duration(expected.timing)} to time the models" if expected.timing >= 1 else ""
-        lines.append(f"It will take about {duration(expected.in_all(plan.processes))}{timing}.")
+        lines.append(f"It will take about {duration(expected.in_all(plan.at_once))}{timing}.")
     return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
 """What a command means: which experiments and seeds run, which records count, and where the results go."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -12,7 +12,9 @@ import torch
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
 from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.command.devices import choose_execution, wanted_threads
 from utils.command.use import Use, trained_on, use_of_weights
+from utils.command.world import World, world_of_torchrun
 from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
@@ -21,12 +23,11 @@ from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
 from utils.stats.looks import LOOKS
-from utils.training.device import Execution, check_precision, choose_devices, physical_cores
+from utils.training.device import Execution
 from utils.training.model import parameter_shapes
 from utils.training.sources import model_hash
 
 PLOTS = CHECKOUT / "plots"
-CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for the processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,10 @@ class Plan:
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
     weights are used and nothing is trained; no `seeds` then means all that there are. `csv` asks for CSV files beside
-    the pages. If `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured;
-    if `chooses_threads` is, its threads are the share of the cores.
+    the pages. `processes` is how many cells this process trains at once, `world` its place among the ranks of torchrun,
+    if it is one; `shared` is whether other commands train the same cells. If `chooses_precision` is true, the precision
+    of `execution` is fp32 until the models have been measured; if `chooses_threads` is, its threads are the share of the
+    cores.
     """
 
     task: Task
@@ -62,6 +65,8 @@ class Plan:
     download: bool
     devices: tuple[torch.device, ...]
     processes: int
+    world: World | None
+    shared: bool
     execution: Execution
     chooses_precision: bool
     chooses_threads: bool
@@ -75,6 +80,16 @@ class Plan:
     time_only: bool
     smoke: bool
     quiet: bool
+
+    @property
+    def places(self) -> list[torch.device]:
+        """A device for each cell at once. Several GPUs get their cells in turns: with 2 and 4 processes, 0 1 0 1."""
+        return list(islice(cycle(self.devices), self.processes))
+
+    @property
+    def at_once(self) -> int:
+        """How many cells all ranks together train at once."""
+        return self.processes * (self.world.size if self.world else 1)
 
     @property
     def runs(self) -> Path:
@@ -157,6 +172,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         download=not options.no_download,
         devices=tuple(devices),
         processes=processes,
+        world=world_of_torchrun(),
+        shared=options.shared,
         execution=execution,
         chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
@@ -272,37 +289,6 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
         # A folder of images is named by its contents: another one may have the name of a data set.
         hashes[experiment.name] = config_hash(experiment, spec.folder or spec.name, shapes)
     return hashes
-
-
-def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torch.device], int, Execution]:
-    """The devices, how many of `cells` run at once, and with what each: its share of the cores, if nothing else is set.
-
-    Finished cells count too, so that a cell gets the same threads whenever it runs. Raises ValueError for a device or a
-    precision that isn't there, and for more processes or threads than cores: they would wait for each other.
-    """
-    devices, cores = choose_devices(options.device), physical_cores()
-    precision = "fp32" if options.precision == "auto" else options.precision
-    check_precision(precision, devices[0])
-    for option, value in (("--threads", options.threads), ("--jobs", devices[0].type == "cpu" and options.jobs)):
-        if value and value > cores:
-            raise ValueError(f"{option} {value}: choose 1 to {cores}, the number of cores that can be used here")
-    threads = options.threads or wanted_threads()
-    if threads:
-        threads = min(threads, cores)
-    if devices[0].type == "cpu":
-        at_once = cores // threads if threads else cores
-    else:
-        at_once = len(devices) * max(1, min(CELLS_A_GPU, cores // len(devices)))
-    processes = options.jobs or max(1, min(at_once, cells))
-    if not threads:
-        threads = 1 if options.smoke else max(1, cores // processes)
-    return devices, processes, Execution(devices[0], precision, threads)
-
-
-def wanted_threads() -> int | None:
-    """The threads that OMP_NUM_THREADS asks for, the variable that all numeric libraries honour."""
-    value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def kind_to_draw(folder: Path, task: str, declared: Declared, wanted: str | None) -> str:

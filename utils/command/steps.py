@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
 
 from utils import streams
 from utils.command.added import enlarged, remember
@@ -16,7 +15,9 @@ from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
+from utils.command.ranks import train_by_ranks
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
+from utils.command.session import Leader, RankLost
 from utils.data.images import Splits, load_splits
 from utils.data.remembered import remember_data
 from utils.files import remove_leftovers
@@ -85,24 +86,20 @@ def redraw(plan: Plan) -> int:
     return 0
 
 
-def train_and_draw(plan: Plan) -> int:
+def lead(plan: Plan) -> int:
+    """The same as rank 0 of several. Raises what `train_and_draw` raises, RankLost and CantFollow."""
+    with Leader(plan.world) as leader:
+        # Ranks that are started again go on: --no-resume was for the first time.
+        return train_and_draw(replace(plan, resume=plan.resume or leader.restarted), leader)
+
+
+def train_and_draw(plan: Plan, leader: Leader | None = None) -> int:
     """Load the data, train, time, draw, and print the conclusions; returns the exit code.
 
     Raises what its steps raise, among others FolderInUse, DataError, CheckpointError, RecordError and OSError.
     """
     started = time.monotonic()
-    plan.execution.prepare_process()  # before the first tensor
-    config = plan.experiments[0].config  # all experiments have the same limit and protocol
-    data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
-    tell_about_data(plan.spec, data)
-    if plan.contents:
-        say(plan, f"{plan.spec.name}:\n{bullets(contents_in_words(plan.contents))}")
-    try:
-        data = data.to(plan.execution.device)
-    except RuntimeError as error:
-        raise OSError(
-            f"the images don't fit on {plan.execution.device} ({error}); --device cpu may have room"
-        ) from error
+    data = loaded(plan)
     with sole_writer(plan.output, plan.runs):
         execution, measured = chosen_execution(plan, data)
         say(plan, measured)
@@ -110,26 +107,51 @@ def train_and_draw(plan: Plan) -> int:
             execution.prepare_process()
         outcome = Outcome()
         if plan.looks:
-            train_until_decided(plan, execution, data, outcome)
+            train_until_decided(plan, execution, data, outcome, leader)
         elif not plan.time_only:
-            train(plan, make_jobs(plan, execution, data.sha256), data, outcome)
-        try:
-            if time_models(plan, data, execution, outcome.records):
-                outcome.stale = True
-        except Exception as error:  # for example out of memory; the runs are already saved
-            warn(f"no timing pass: {type(error).__name__}: {error}")
-            outcome.well = False
-        finally:  # also after Ctrl-C
-            if outcome.stale:
-                outcome.draw(plan, execution.kind)
-        say(plan, conclusions(outcome.results) if outcome.results else "")
-        say(plan, f"Took {duration(time.monotonic() - started)}.")
-        streams.say(closing_lines(plan, execution.kind, outcome.records))
-        say(plan, in_short_lines(plan, outcome.results))
-        return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
+            train(plan, make_jobs(plan, execution, data.sha256), data, outcome, leader)
+        if leader:
+            leader.dismiss()  # before times are measured
+        return finish(plan, execution, data, outcome, started)
 
 
-def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome: Outcome) -> None:
+def loaded(plan: Plan) -> Splits:
+    """The data on the device, with what is to be said of them. Raises DataError and OSError."""
+    plan.execution.prepare_process()  # before the first tensor
+    config = plan.experiments[0].config  # all experiments have the same limit and protocol
+    data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
+    tell_about_data(plan.spec, data)
+    if plan.contents:
+        say(plan, f"{plan.spec.name}:\n{bullets(contents_in_words(plan.contents))}")
+    try:
+        return data.to(plan.execution.device)
+    except RuntimeError as error:
+        raise OSError(
+            f"the images don't fit on {plan.execution.device} ({error}); --device cpu may have room"
+        ) from error
+
+
+def finish(plan: Plan, execution: Execution, data: Splits, outcome: Outcome, started: float) -> int:
+    """Time, draw and print the conclusions after everything has been trained; returns the exit code."""
+    try:
+        if time_models(plan, data, execution, outcome.records):
+            outcome.stale = True
+    except Exception as error:  # for example out of memory; the runs are already saved
+        warn(f"no timing pass: {type(error).__name__}: {error}")
+        outcome.well = False
+    finally:  # also after Ctrl-C
+        if outcome.stale:
+            outcome.draw(plan, execution.kind)
+    say(plan, conclusions(outcome.results) if outcome.results else "")
+    say(plan, f"Took {duration(time.monotonic() - started)}.")
+    streams.say(closing_lines(plan, execution.kind, outcome.records))
+    say(plan, in_short_lines(plan, outcome.results))
+    return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
+
+
+def train_until_decided(
+    plan: Plan, execution: Execution, data: Splits, outcome: Outcome, leader: Leader | None
+) -> None:
     """Train until the next look, and on with the models whose contrasts it leaves open.
 
     What is open follows from the records on disk, so that a command that is started again goes on as it would have.
@@ -137,7 +159,7 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
     check_looks(plan, results_of(plan, execution.kind))
     step = plan
     for look, following in zip(plan.looks, (*plan.looks[1:], None), strict=True):
-        train(step, make_jobs(step, execution, data.sha256), data, outcome)
+        train(step, make_jobs(step, execution, data.sha256), data, outcome, leader)
         results = results_of(plan, execution.kind)
         experiments = going_on(plan, results, look)
         if not (experiments and following):
@@ -153,17 +175,20 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
         )
 
 
-def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome) -> None:
-    """Train the cells that have not finished. Publish each record at once; draw when a model is complete, if due."""
+def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome, leader: Leader | None) -> None:
+    """Train the cells that have not finished. Publish each record at once; draw when a model is complete, if due.
+
+    With a `leader` all ranks train them. Raises what `prepare` and `train_by_ranks` raise.
+    """
     done, waiting, expected = prepare(plan, jobs, data)
     with Progress(waiting, expected, plan.quiet) as progress:
-        if why := why_not_apart(waiting):
+        if leader:
+            trained = train_by_ranks(leader, plan, jobs[0].execution, waiting, progress.epoch_done)
+        elif why := why_not_apart(waiting):
             warn(f"{why}: runs train one after another in this process")
             trained = run_in_turn(waiting, progress.epoch_done)
         else:
-            # Several GPUs get their cells in turns: with 2 of them and 4 processes, 0 1 0 1.
-            devices = list(islice(cycle(plan.devices), plan.processes))
-            trained = run_side_by_side(waiting, devices, progress.epoch_done)
+            trained = run_side_by_side(waiting, plan.places, progress.epoch_done)
         with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
             collect(plan, jobs, done, trained, progress, outcome)
 
@@ -210,7 +235,8 @@ def collect(
 ) -> None:
     """Publish the records, first those of cells `done` before, then those `trained` now, and draw.
 
-    After an interruption it draws what has been published so far and raises the interruption again.
+    After an interruption it draws what has been published so far and raises the interruption again; not after a loss
+    of other ranks, since this one is to leave soon then.
     """
     kind = jobs[0].execution.kind
     folder = plan.records_folder(kind)
@@ -258,6 +284,8 @@ def collect(
                 drops = not drop_older(record)
             if awaited[record.model] == 0:
                 outcome.draw_if_due(plan, kind)
+    except RankLost:
+        raise
     except BaseException:
         if published:
             outcome.draw(plan, kind)

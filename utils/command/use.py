@@ -45,6 +45,7 @@ def given_for_training(options: argparse.Namespace) -> list[str]:
         "--fresh": options.fresh,
         "--no-resume": not options.resume,
         "--jobs": options.jobs,
+        "--shared": options.shared,
         f"--precision {options.precision}": options.precision not in ("auto", "fp32"),
     }
     return [option for option, given in meaningless.items() if given]
