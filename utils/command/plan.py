@@ -11,7 +11,7 @@ import torch
 
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
-from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.command.arguments import chosen_experiments, look_name, overridden, recipe_words
 from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
@@ -40,7 +40,8 @@ class Plan:
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
     `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    `chooses_threads` is, its threads are the share of the cores. With `live`, report.html is written while the run goes
+    on. `recipe_words` are the options that say what is compared, as words of a command.
     """
 
     task: Task
@@ -71,6 +72,8 @@ class Plan:
     time_only: bool
     smoke: bool
     quiet: bool
+    live: bool
+    recipe_words: tuple[str, ...]
 
     @property
     def runs(self) -> Path:
@@ -156,6 +159,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,
+        live=options.live,
+        recipe_words=recipe_words(options),
     )
 
 
