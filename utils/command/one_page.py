@@ -48,8 +48,9 @@ def data_checks(plan: Plan) -> list[str]:
         return contents_in_words(plan.contents)
     if not plan.spec.pinned:
         return [f"The arrays of {plan.spec.name} are checked for their shapes; no checksum is declared"]
+    shapes = {name: " x ".join(f"{size:,}" for size in array.shape) for name, array in plan.spec.arrays.items()}
     return [
-        f"{name.replace('_', ' ')}: {' x '.join(map(str, array.shape))}, checked against the SHA-256 {array.sha256}"
+        f"{name.replace('_', ' ')}: {shapes[name]}, checked against the SHA-256 {array.sha256}"
         for name, array in plan.spec.arrays.items()
     ]
 

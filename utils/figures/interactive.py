@@ -34,8 +34,8 @@ from utils.records.record import RunRecord, Runs
 from utils.stats.overfitting import Overfitting
 
 SYMBOLS = dict(zip(MARKERS, "●■▲◆▼✚✖★", strict=True))
-SIZE = (6.0, 3.6)  # inches; narrow, so that text can be read on a telephone too
-ROW_SIZE = (6.0, 0.5)
+SIZE = (5.2, 3.3)  # inches; narrow, so that text can be read on a telephone too
+COST_SIZE, ROW_SIZE = (4.3, 3.0), (4.6, 0.45)
 PAGE_STYLE = {"axes.facecolor": "none", "figure.facecolor": "none", "path.simplify": False}
 
 
@@ -72,7 +72,7 @@ def _charts(results: Results) -> Iterator[tuple[str, str]]:
     """(name, SVG) of each chart."""
     runs, styles = results.runs, styles_of(results)
     for number, cost in enumerate(costs_of(runs, results.timing) if runs else ()):
-        figure = small_figure()
+        figure = small_figure(COST_SIZE)
         ax = panels.accuracy_against(figure.subplots(), runs, cost.values, styles)
         ax.set(xlabel=cost.title, ylabel="test accuracy", ylim=panels.accuracy_limits(runs))
         ax.xaxis.set_major_formatter(cost.ticks)
@@ -122,6 +122,8 @@ def all_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles, found: dict[
             mark_new(ax, before, f"m{number}", part)
         if quantity == "loss" and model in found:
             before = set(ax.get_children())
+            if found[model].word in ("overfits", "rises"):
+                ax.axvline(found[model].lowest, color=style.color, linestyle=style.linestyle, linewidth=1)
             panels.mark_lowest(ax, found[model], style.color, 0.12)
             mark_new(ax, before, f"m{number}", "onset")
     ax.set_xlabel("epoch")
@@ -176,7 +178,7 @@ def flow_heat_map(records: Sequence[RunRecord]) -> Figure:
     """The gradient norms of a model's layers over training; `records` are its seeds, all with gradient flow."""
     records = of_full_length(records)
     means = geometric_mean(main_path(records, "flow_norms")[..., MEDIAN])
-    figure = small_figure((6.0, 2.0 + 0.17 * min(means.shape[1], 24)))
+    figure = small_figure((5.2, 1.8 + 0.17 * min(means.shape[1], 24)))
     ax = figure.subplots()
     if np.isnan(means).all():
         empty_panel(ax, ALL_ZERO).set_yticks([])

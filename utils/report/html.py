@@ -20,7 +20,7 @@ from utils.findings.mistakes import images_to_show
 from utils.findings.results import Results
 from utils.findings.sentences import depth_sentence
 from utils.records.record import RunRecord
-from utils.report.atlas import atlas_of
+from utils.report.atlas import COLUMNS, atlas_of
 from utils.report.claims import examine
 from utils.report.conclusions import overfitting_list, sentence_on_seeds, verdict_lists
 from utils.report.definitions import DEFINITIONS, MORE_DEFINITIONS
@@ -84,7 +84,7 @@ def report_page(
     if live is None and results.runs and setting.images is not None:
         room = MOST_BYTES - len(page)
         atlas = atlas_of(setting.images, images_to_show(results.runs), room)
-        values["data"] |= {"images": atlas.images, "side": atlas.side}
+        values["data"] |= {"images": atlas.images, "tile": atlas.tile, "columns": COLUMNS}
         page = _filled(values, atlas.url)
     return page
 

@@ -90,8 +90,6 @@ def predictions(runs: Runs) -> dict:
         "packed": packed,
         "t": {n: round(float(stats.t.ppf(0.975, n - 1)), 6) for n in range(FEWEST_SEEDS, most + 1)},
         "most": MOST_SHOWN,
-        "images": [],
-        "side": 0,
     }
 
 
@@ -103,12 +101,13 @@ def recipes(runs: Runs) -> dict[str, list[str]]:
     return {name.replace("_", " "): [plain(v[name]) if name in v else "–" for v in both] for name in names}
 
 
-def environments(runs: Runs) -> list[tuple[str, str]]:
-    """(the runs, where and with which versions they were trained), for each machine and set of versions."""
-    found: dict[str, dict[str, list[int]]] = {}
-    for model, records in runs.items():
-        for record in records:
-            told = {"kind": record.kind} | {k: v for k, v in record.environment.items() if k not in NOT_TOLD}
-            text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if value is not None)
-            found.setdefault(text, {}).setdefault(model, []).append(record.seed)
-    return [(runs_in_words(seeds_of), text) for text, seeds_of in found.items()]
+def environments(runs: Runs) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of a table: which runs were trained on which machine, with which versions."""
+    found: dict[tuple, dict[str, list[int]]] = {}
+    records = [record for of_model in runs.values() for record in of_model]
+    names = [n for n in dict.fromkeys(n for r in records for n in r.environment) if n not in NOT_TOLD]
+    for record in records:
+        values = tuple(str(record.environment.get(name) or "–") for name in names)
+        found.setdefault(values, {}).setdefault(record.model, []).append(record.seed)
+    rows = [[runs_in_words(seeds_of), *values] for values, seeds_of in found.items()]
+    return ["runs", *(name.replace("_", " ") for name in names)], rows
