@@ -32,10 +32,10 @@ def atlas_of(images: np.ndarray, wanted: Sequence[int], most_letters: int) -> At
     tile = max(1, round(shrink * width)), max(1, round(shrink * height))
     count = len(wanted)
     if count > TRIED:
-        count = min(count, int(0.97 * most_letters / len(_url(images, wanted[:TRIED], tile)) * TRIED))
+        count = max(0, min(count, int(0.97 * most_letters / len(_url(images, wanted[:TRIED], tile)) * TRIED)))
     url = _url(images, wanted[:count], tile)
     while count and len(url) > most_letters:
-        count = min(count - 1, int(0.97 * count * most_letters / len(url)))
+        count = max(0, min(count - 1, int(0.97 * count * most_letters / len(url))))
         url = _url(images, wanted[:count], tile)
     return Atlas(url, list(wanted[:count]), tile)
 

@@ -24,7 +24,7 @@ addEventListener("afterprint", () => fold(false));
 
 // Tables: a click on a heading sorts by its column: the first by words, others by the first number in a cell.
 function sort(table, column, down) {
-  const text = (row) => row.cells[column].textContent.trim();
+  const text = (row) => row.cells[column].textContent.replace(/^[^\p{L}\p{N}-]+/u, "");
   const number = (row) => parseFloat(text(row).replaceAll(",", "").match(/-?\d+(\.\d+)?/)?.[0]);
   const sign = down ? -1 : 1;
   const rows = [...table.tBodies[0].rows].sort((a, b) => {
