@@ -26,11 +26,11 @@ ATTACKS = (
 TAG = "<marquee>&amp;"
 
 
-def results_of(models=THREE, seeds=3, timed=True, **options) -> Results:
+def results_of(models=THREE, seeds=3, timed=True, step=0.01, **options) -> Results:
     """Runs of `models`, each more accurate than the one before, and the contrasts of neighbours."""
     options = {"test_total": 300, "class_names": CIFAR_CLASSES, "image_shape": (3, 32, 32)} | options
     runs = {
-        model: [make_record(model, seed, accuracy=0.8 + 0.01 * (i % 12), **options) for seed in range(seeds)]
+        model: [make_record(model, seed, accuracy=0.8 + step * (i % 12), **options) for seed in range(seeds)]
         for i, model in enumerate(models)
     }
     experiments = [Experiment(model, FCN, RECIPE) for model in models]

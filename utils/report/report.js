@@ -3,7 +3,7 @@
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 const make = (tag, text, values) => Object.assign(document.createElement(tag), { textContent: text, ...values });
-const written = (count) => count.toLocaleString("en");
+const { format: written } = new Intl.NumberFormat("en"); // such as 1,234
 const plural = (count, noun) => `${written(count)} ${noun}${count === 1 ? "" : "s"}`;
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const data = JSON.parse($("#data").textContent);
@@ -156,9 +156,9 @@ function matrix({ labels, runs }) {
       const label = Math.floor(cell / size);
       const [count, all] = [sum(each.map((of) => of[cell])), ofClass[label] * seeds.length];
       const percent = `${(100 * count / Math.max(1, all)).toFixed(1)}%`;
-      const told = `${title(label, cell % size)}: ${written(count)} of ${plural(all, "prediction")}, ${percent}`;
-      const share = Math.cbrt(count / Math.max(1, all));
-      return { text: written(count), small: count ? percent : "", share, hue: count ? "" : "none", told };
+      const told = () => `${title(label, cell % size)}: ${written(count)} of ${plural(all, "prediction")}, ${percent}`;
+      const look = { share: Math.cbrt(count / Math.max(1, all)), hue: count ? "" : "none" };
+      return { text: written(count), small: count ? percent : "", ...look, told };
     });
   }
   // What the cells of a difference say: its mean over seeds in points, grey where the t-interval doesn't exclude 0.
@@ -172,7 +172,7 @@ function matrix({ labels, runs }) {
       const unsure = n in data.t && !(error > 1e-12 && Math.abs(mean) > data.t[n] * error);
       const points = `${mean > 0 ? "+" : ""}${(100 * mean).toFixed(1)}`.replace("-", "−").replace(/^.0\.0$/, "0.0");
       const why = unsure ? "; its 95% interval covers 0 or is undefined" : "";
-      const told = `${title(label, cell % size)}: ${points} points of ${plural(ofClass[label], "image")}${why}`;
+      const told = () => `${title(label, cell % size)}: ${points} points of ${plural(ofClass[label], "image")}${why}`;
       return { text: points, small: "", size: unsure ? 0 : Math.abs(mean), told,
         hue: unsure ? "unsure" : mean > 0 ? "plus" : mean < 0 ? "minus" : "none" };
     });
@@ -204,7 +204,8 @@ function matrix({ labels, runs }) {
       const row = body.insertRow();
       row.append(make("th", names[label], { scope: "row", title: names[label] }));
       for (const { text, small, share, hue } of cells.slice(label * size, (label + 1) * size)) {
-        const cell = make("td", text, { tabIndex: -1, className: `${hue}${share > 0.74 ? " strong" : ""}` });
+        const cell = make("td", size <= 25 ? text : "", { tabIndex: -1, ariaLabel: size <= 25 ? null : text });
+        cell.className = `${hue}${share > 0.74 ? " strong" : ""}`;
         if (small && size <= 12) cell.append(make("small", small));
         if (share) cell.style.setProperty("--share", `${(100 * share).toFixed(1)}%`);
         row.append(cell);
@@ -217,7 +218,7 @@ function matrix({ labels, runs }) {
   }
   const at = (label, taken) => $("tbody", box).rows[label].cells[taken + 1];
   const placeOf = (cell) => [cell.parentElement.rowIndex - 1, cell.cellIndex - 1];
-  const tell = (label, taken, more = "") => { status.textContent = `${now.told[label * size + taken]}.${more}`; };
+  const tell = (label, taken, more = "") => { status.textContent = `${now.told[label * size + taken]()}.${more}`; };
   // The images of a cell, those first that most seeds of the model put there; of two models, where they differ most.
   function show(label, taken) {
     const times = (which, image) => runs[which].filter((predictions) => predictions[image] === taken).length;
@@ -258,8 +259,7 @@ function matrix({ labels, runs }) {
   for (const kind of ["pointerover", "focusin", "click"]) {
     box.addEventListener(kind, (event) => {
       const cell = event.target.closest("td");
-      if (cell) tell(...placeOf(cell));
-      if (cell && kind === "click") [focus, show].forEach((act) => act(...placeOf(cell)));
+      if (cell) (kind === "click" ? [focus, show] : [tell]).forEach((act) => act(...placeOf(cell)));
     });
   }
   box.addEventListener("keydown", (event) => {
