@@ -126,6 +126,7 @@ def place(tmp_path, monkeypatch) -> Place:
     monkeypatch.setattr(outputs, "README", place.readme)
     monkeypatch.setattr(outputs, "draw_task", draw_task)
     place.draw_task = draw_task
+    monkeypatch.setattr(outputs, "write_report", lambda *_: None)  # like pictures, its charts take seconds
     monkeypatch.setattr(processes, "run_cell", counted)
     # In this process, which a test can watch and break: starting another takes seconds.
     monkeypatch.setattr(steps, "why_not_apart", lambda jobs: "")

@@ -218,6 +218,9 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         action="store_true",
         help="share the work with other processes that see the same runs folder (docs/many-machines.md)",
     )
+    how.add_argument(
+        "--live", action="store_true", help="keep report.html up to date; an open browser shows progress and curves"
+    )
     how.add_argument("--quiet", action="store_true", help="print only errors and the closing lines")
     return parser
 
@@ -237,6 +240,8 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --max-seeds: goes with --until-decided")
     if options.until_decided and (options.replot or options.time_only or options.protocol == "original"):
         parser.error("argument --until-decided: not allowed with --replot, --time-only or --protocol original")
+    if options.live and (options.replot or options.time_only or options.protocol == "original"):
+        parser.error("argument --live: not allowed with --replot, --time-only or --protocol original")
     if options.against and not options.add:
         parser.error("argument --against: goes with --add")
     if options.add and (options.ablation or options.protocol == "original"):
@@ -254,7 +259,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
             f"argument {used}: not allowed with {', '.join(given)}: it uses weights, in fp32, and trains nothing"
         )
     if options.shared:
-        alone = ("--fresh", "--replot", "--time-only", "--until-decided")
+        alone = ("--fresh", "--live", "--replot", "--time-only", "--until-decided")
         given = [option for option in alone if getattr(options, option[2:].replace("-", "_"))]
         given += ["--no-resume"] * (not options.resume)
         if given:
@@ -296,6 +301,22 @@ def overridden(task: Task, options: argparse.Namespace) -> Task:
         return [dataclasses.replace(e, config=dataclasses.replace(e.config, **changes)) for e in experiments]
 
     return dataclasses.replace(task, experiments=changed(task.experiments), ablation=changed(task.ablation))
+
+
+def recipe_words(options: argparse.Namespace) -> tuple[str, ...]:
+    """The options that say what is compared, as words of a command: without seeds, folders and machine.
+
+    A folder of images goes by its name alone, since a page that tells them may be handed around.
+    """
+    names = [*OVERRIDES, "smoke", "models", "ablation", "add", "against", "images", "image_size", "fit", "skip_bad"]
+    words: list[str] = []
+    for name in names:
+        value = getattr(options, name)
+        if value not in (None, False):
+            words.append(f"--{name.replace('_', '-')}")
+            items = value if isinstance(value, list) else [] if value is True else [value]
+            words += [item.name if isinstance(item, Path) else str(item) for item in items]
+    return tuple(words)
 
 
 def look_name(task: Task, options: argparse.Namespace, models: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
+from utils.command.one_page import NAME, write_report
 from utils.command.plan import Plan
 from utils.command.schedule import Forecast
 from utils.data.folder import few_of_each_class
@@ -50,8 +51,8 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
         if not plan.quick:
             return
     task, records = plan.task, plan.output / "records"
-    if not plan.redraws and why_not_shown(records, kind, task.name, plan.declared):
-        write_pages(plan, results, plan.output / kind)
+    if (folder := folder_of_pages(plan, kind)) != plan.output:
+        write_pages(plan, results, folder)
         return
     (marked, chosen), before = marked_kind(records), shown_kind(records, task.name, plan.declared)
     pictures = write_pages(plan, results, plan.output)
@@ -65,6 +66,12 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
             theirs = write_pages(plan, of_other, plan.output / other)
             if other == before:  # what this kind has no picture of
                 remove_pages(plan.output, theirs - pictures, text=False)
+
+
+def folder_of_pages(plan: Plan, kind: str) -> Path:
+    """Where the pages of `kind` lie: beside its records, or in a folder of its own if another kind is shown."""
+    not_shown = why_not_shown(plan.output / "records", kind, plan.task.name, plan.declared)
+    return plan.output / kind if not_shown and not plan.redraws else plan.output
 
 
 def original_of(plan: Plan) -> Original:
@@ -95,9 +102,9 @@ def in_short_lines(plan: Plan, results: Results | None) -> str:
 
 
 def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
-    """Draw the pictures and write RESULTS.md into `folder`; returns the names of the pictures. Raises OSError.
+    """Draw the pictures and write RESULTS.md and report.html into `folder`; returns the names of the pictures.
 
-    CSV files that were written before are kept up to date, so that they never contradict the page.
+    CSV files that were written before are kept up to date, so that they never contradict the page. Raises OSError.
     """
     pictures: list[Path] = []
     if plan.task.protocol == "original":
@@ -107,6 +114,8 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
         if plan.contents:
             pictures.append(draw_images(plan, folder))
         text = results_text(results, original_of(plan))
+        if not plan.live:  # then report.html is that of the run that goes on
+            write_report(plan, results, original_of(plan), folder)
     write_atomically(folder / "RESULTS.md", text.encode())
     if results.runs and (plan.csv or csv_tables.has_csv(folder)):
         csv_tables.write_csv(results, folder)
@@ -122,9 +131,9 @@ def draw_images(plan: Plan, folder: Path) -> Path:
 
 
 def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> None:
-    """Delete these pictures, RESULTS.md and its CSV files if `text`, and the folder if nothing else is in it."""
+    """Delete these pictures, the pages and CSV files if `text`, and the folder if nothing else is in it."""
     tables = csv_tables.csv_files(folder).values() if text and csv_tables.has_csv(folder) else ()
-    for path in (*(folder / name for name in pictures), *([folder / "RESULTS.md"] if text else []), *tables):
+    for path in (*(folder / name for name in (*pictures, *(["RESULTS.md", NAME] if text else []))), *tables):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # it holds more, or isn't there
         folder.rmdir()

@@ -11,7 +11,7 @@ import torch
 
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
-from utils.command.arguments import chosen_experiments, look_name, overridden
+from utils.command.arguments import chosen_experiments, look_name, overridden, recipe_words
 from utils.command.devices import choose_execution, wanted_threads
 from utils.command.use import Use, trained_on, use_of_weights
 from utils.command.world import World, world_of_torchrun
@@ -42,10 +42,11 @@ class Plan:
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
     weights are used and nothing is trained; no `seeds` then means all that there are. `csv` asks for CSV files beside
-    the pages. `processes` is how many cells this process trains at once, `world` its place among the ranks of torchrun,
-    if it is one; `shared` is whether other commands train the same cells. If `chooses_precision` is true, the precision
-    of `execution` is fp32 until the models have been measured; if `chooses_threads` is, its threads are the share of the
-    cores.
+    the pages; with `live`, report.html is written while the run goes on. `recipe_words` are the options that say what
+    is compared, as words of a command. `processes` is how many cells this process trains at once, `world` its place
+    among the ranks of torchrun, if it is one; `shared` is whether other commands train the same cells. If
+    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
+    `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -80,6 +81,8 @@ class Plan:
     time_only: bool
     smoke: bool
     quiet: bool
+    live: bool
+    recipe_words: tuple[str, ...]
 
     @property
     def places(self) -> list[torch.device]:
@@ -186,6 +189,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,
+        live=options.live,
+        recipe_words=recipe_words(options),
     )
 
 

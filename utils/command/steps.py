@@ -3,11 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
 from utils import streams
 from utils.command.added import enlarged, remember
+from utils.command.live import LivePage
 from utils.command.locks import sole_writer
 from utils.command.looks import check_looks, going_on, look_in_words
 from utils.command.outputs import closing_lines, draw, in_short_lines, plan_in_words, results_of
@@ -43,11 +44,13 @@ class Outcome:
 
     `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
     the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
-    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing.
+    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing. `live` is
+    the page of the run that goes on, if there is one.
     """
 
     records: list[RunRecord] = field(default_factory=list)
     results: Results | None = None
+    live: LivePage | None = None
     well: bool = True
     stale: bool = False
     drawn_at: float = field(default_factory=time.monotonic)
@@ -100,12 +103,12 @@ def train_and_draw(plan: Plan, leader: Leader | None = None) -> int:
     """
     started = time.monotonic()
     data = loaded(plan)
-    with sole_writer(plan.output, plan.runs):
+    with sole_writer(plan.output, plan.runs), ExitStack() as stack:
         execution, measured = chosen_execution(plan, data)
         say(plan, measured)
         if execution != plan.execution:
             execution.prepare_process()
-        outcome = Outcome()
+        outcome = Outcome(live=stack.enter_context(LivePage(plan, execution.kind)) if plan.live else None)
         if plan.looks:
             train_until_decided(plan, execution, data, outcome, leader)
         elif not plan.time_only:
@@ -141,7 +144,7 @@ def finish(plan: Plan, execution: Execution, data: Splits, outcome: Outcome, sta
         outcome.well = False
     finally:  # also after Ctrl-C
         if outcome.stale:
-            outcome.draw(plan, execution.kind)
+            outcome.draw(replace(plan, live=False), execution.kind)
     say(plan, conclusions(outcome.results) if outcome.results else "")
     say(plan, f"Took {duration(time.monotonic() - started)}.")
     streams.say(closing_lines(plan, execution.kind, outcome.records))
@@ -181,7 +184,7 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome, leade
     With a `leader` all ranks train them. Raises what `prepare` and `train_by_ranks` raise.
     """
     done, waiting, expected = prepare(plan, jobs, data)
-    with Progress(waiting, expected, plan.quiet) as progress:
+    with Progress(waiting, expected, plan.quiet, outcome.live) as progress:
         if leader:
             trained = train_by_ranks(leader, plan, jobs[0].execution, waiting, progress.epoch_done)
         elif why := why_not_apart(waiting):

@@ -89,12 +89,12 @@ def generalisation_gap(ax: Axes, records: Sequence[RunRecord], style: LineStyle)
     return ax
 
 
-def mark_lowest(ax: Axes, found: Overfitting) -> Axes:
+def mark_lowest(ax: Axes, found: Overfitting, color: str = "#f0e442", alpha: float = 0.35) -> Axes:
     """Shade the epochs around which validation loss may be lowest, if it rises from there."""
     if found.word in ("overfits", "rises"):
         first, last = (found.kept[0], found.kept[-1]) if found.kept else (found.lowest, found.lowest)
         label = "validation loss lowest around here"
-        ax.axvspan(first - 0.5, last + 0.5, color="#f0e442", alpha=0.35, linewidth=0, zorder=0, label=label)
+        ax.axvspan(first - 0.5, last + 0.5, color=color, alpha=alpha, linewidth=0, zorder=0, label=label)
     return ax
 
 
@@ -230,22 +230,33 @@ def accuracy_against(
 
 def forest(ax: Axes, verdicts: Sequence[Verdict], measure: str) -> Axes:
     """Differences in percentage points beside a line at zero; the margin of equivalence is shaded unless it is 0."""
-    margin = verdicts[0].margin
+    zero_and_margin(ax, verdicts[0].margin)
+    for height, verdict in enumerate(verdicts):
+        difference(ax, verdict, height)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set_xlabel(f"difference of {measure}, points")
+    return label_rows(ax, differences(verdicts), [difference_in_words(verdict) for verdict in verdicts])
+
+
+def zero_and_margin(ax: Axes, margin: float) -> Axes:
+    """A line at zero, and around it the margin of equivalence."""
     if margin:
         shade = f"margin of equivalence, ±{100 * margin:.2f} points"
         ax.axvspan(-100 * margin, 100 * margin, color="#e8e8e8", zorder=0, label=shade)
     ax.axvline(0, color="black", linewidth=1)
-    for height, verdict in enumerate(verdicts):
-        interval = verdict.comparison.difference
-        estimate = 100 * interval.estimate
-        bars = 100 * np.array(half_widths(interval))
-        if len(verdict.seeds) > 1:
-            small_points(ax, 100 * verdict.differences, height + 0.25, POINT_COLOR)
-        ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
-        ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
-    ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.set_xlabel(f"difference of {measure}, points")
-    return label_rows(ax, differences(verdicts), [difference_in_words(verdict) for verdict in verdicts])
+    return ax
+
+
+def difference(ax: Axes, verdict: Verdict, height: float) -> Axes:
+    """A difference in percentage points with its interval, and below it a small point for each seed."""
+    interval = verdict.comparison.difference
+    estimate = 100 * interval.estimate
+    bars = 100 * np.array(half_widths(interval))
+    if len(verdict.seeds) > 1:
+        small_points(ax, 100 * verdict.differences, height + 0.25, POINT_COLOR)
+    ax.errorbar(estimate, height, xerr=bars, fmt="none", color=POINT_COLOR, capsize=4)
+    ax.plot(estimate, height, "D", color=POINT_COLOR, markersize=6)
+    return ax
 
 
 def differences(verdicts: Sequence[Verdict]) -> list[str]:

@@ -4,17 +4,12 @@ from collections import defaultdict
 
 from utils.files import file_name
 from utils.records.record import RunRecord, Runs
-from utils.words import (
-    markdown,
-    plural,
-    runs_in_words,
-    setting,
-)
+from utils.words import plural, runs_in_words, setting
 
 SETTINGS_TOLD = ("momentum", "nesterov", "schedule", "warmup", "label_smoothing", "clip", "patience")
 
 
-def what_was_run(runs: Runs) -> str:
+def what_was_run(runs: Runs, data_name: str) -> str:
     """Data, seeds, recipe and machines, in two sentences."""
     first = next(iter(runs.values()))[0]
     config = first.config
@@ -22,7 +17,7 @@ def what_was_run(runs: Runs) -> str:
     optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[config["optimizer"]]
     rate = [f"{config['learning_rate']:g}", *(setting(name, config[name]) for name in SETTINGS_TOLD if name in config)]
     return (
-        f"{markdown(first.data_name)}, {plural(len(seeds), 'seed')} "
+        f"{data_name}, {plural(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), {plural(config['epochs'], 'epoch')}, batches of {config['batch_size']}, "
         f"{optimizer} with learning rate {', '.join(rate)}. Trained on {_machines(runs)}."
     )

@@ -47,7 +47,11 @@ def results_text(results: Results, original: Original) -> str:
     sections = {
         "In short": [bullets([linked(sentence) for sentence in in_short(results, original)])],
         DATA: contents_on_page(contents) if contents else [],
-        ACCURACY: [what_was_run(runs), main_table(runs, timing, balanced=bool(contents)), sentence_on_seeds(results)],
+        ACCURACY: [
+            what_was_run(runs, markdown(first.data_name)),
+            main_table(runs, timing, balanced=bool(contents)),
+            sentence_on_seeds(results),
+        ],
         VERDICTS: [_contrasts(results)],
         "Learning curves": [
             picture_link("all_models_curves", "Validation loss and accuracy over the epochs of all models"),
@@ -88,7 +92,7 @@ def original_protocol_text(results: Results, original: Original) -> str:
         return paragraphs([NOTHING_YET, _left_out(results)])
     return paragraphs(
         [
-            what_was_run(results.runs),
+            what_was_run(results.runs, markdown(next(iter(results.runs.values()))[0].data_name)),
             "All training images were trained on, and the test set was the validation set, as in the original report: "
             "only to check its figures. Accuracy on the test set with the weights of the last epoch; more than seeds "
             "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds "

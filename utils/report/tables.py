@@ -43,6 +43,11 @@ SCORES = ("precision", "recall", "f1")
 
 
 def main_table(runs: Runs, timing: TimingRecord | None, balanced: bool = False) -> str:
+    return table_by_column(main_columns(timing, balanced), runs.items())
+
+
+def main_columns(timing: TimingRecord | None, balanced: bool) -> dict[str, Callable[[str, Sequence[RunRecord]], str]]:
+    """{heading: what a model and its records have there}."""
     columns = {
         "model": lambda model, _: model,
         "test accuracy, final weights": lambda _, records: percent(accuracy_over_seeds(records)),
@@ -60,7 +65,7 @@ def main_table(runs: Runs, timing: TimingRecord | None, balanced: bool = False) 
             "training, s per epoch": lambda model, _: f"{np.median(times[model]['train_epoch_seconds']):.2f}",
             "inference, ms per batch": lambda model, _: _milliseconds(times[model]["inference_batch_seconds"]),
         }
-    return table_by_column(columns, runs.items())
+    return columns
 
 
 def training_table(results: Results) -> str:
@@ -170,20 +175,27 @@ def original_table(results: Results, original: Original) -> str:
 
 def classes_table(records: Sequence[RunRecord]) -> str:
     """Precision, recall and F1 of each class on the test set, means over seeds; "" if a record lacks them."""
-    if any(record.per_class is None for record in records):
+    names, scores = records[0].class_names, class_scores(records)
+    if not scores:
         return ""
-    scores = {name: np.mean(np.array([r.per_class[name] for r in records], dtype=float), axis=0) for name in SCORES}
-
-    def cell(name: str) -> Callable[[int], str]:
-        return lambda row: "undefined" if np.isnan(scores[name][row]) else f"{scores[name][row]:.1%}"
-
-    names = records[0].class_names
-    columns = {"class": lambda row: markdown(names[row])} | {name.replace("f1", "F1"): cell(name) for name in SCORES}
+    columns = {"class": lambda row: markdown(names[row])}
+    columns |= {name: lambda row, of_class=of_class: of_class[row] for name, of_class in scores.items()}
     seeds = f"means over {plural(len(records), 'seed')}" if len(records) > 1 else "1 seed"
     return (
         f"Each class on the test set, final weights, {seeds} (undefined: no test image of the class, or none taken for "
         f"it):\n\n{table_by_column(columns, [(row,) for row in range(len(names))])}"
     )
+
+
+def class_scores(records: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """{"precision", "recall" and "F1": that of each class, mean over seeds, as text}; empty if a record lacks them."""
+    if any(record.per_class is None for record in records):
+        return {}
+    means = {name: np.mean(np.array([r.per_class[name] for r in records], dtype=float), axis=0) for name in SCORES}
+    return {
+        name.replace("f1", "F1"): ["undefined" if np.isnan(score) else f"{score:.1%}" for score in scores]
+        for name, scores in means.items()
+    }
 
 
 def confused_pairs_table(runs: Runs) -> str:

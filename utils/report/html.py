@@ -1,0 +1,201 @@
+"""The results of a task as one HTML file that needs no network: report.html. Never loads torch.
+
+The text is that of the other pages. `report.html.jinja` holds the page's parts in their order, `report.css` how they
+look, `report.js` what can be switched, sorted and clicked. Jinja escapes all that comes from records.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from utils.findings.depth import depth_verdict, has_flow
+from utils.findings.mistakes import images_to_show
+from utils.findings.results import Results
+from utils.findings.sentences import depth_sentence
+from utils.records.record import RunRecord
+from utils.report.atlas import COLUMNS, atlas_of
+from utils.report.claims import examine
+from utils.report.conclusions import overfitting_list, sentence_on_seeds, verdict_lists
+from utils.report.definitions import DEFINITIONS, MORE_DEFINITIONS
+from utils.report.html_parts import curve_tables, environments, flow_table, mistakes, predictions, recipes
+from utils.report.made import what_was_run
+from utils.report.original import Original
+from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, in_short
+from utils.report.tables import class_scores, main_columns
+from utils.words import plural
+
+FOLDER = Path(__file__).parent
+LIVE = b"<body data-live"  # begins the page of a run that goes on
+MOST_BYTES = 3_900_000  # of the page with its images
+# {section of RESULTS.md: where this page has its numbers}
+ANCHORS = {ACCURACY: "models", COSTS: "models", VERDICTS: "verdicts", OVERFITTING: "curves", CLAIMS: "claims"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a page needs beside the results: the command that repeats them, sentences on how the data were checked, and
+    the test images, (N, H, W) or (N, H, W, C) uint8, or None if they aren't at hand."""
+
+    command: str
+    data_checks: Sequence[str] = ()
+    images: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run that goes on: what it does now, a line for each of its cells, epochs done and in all, and the time left.
+
+    `written` is the time of the page in seconds since 1970. `finished` are the results of the finished runs. With
+    `ended`, the page doesn't load itself again.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    done: int
+    total: int
+    left: str
+    written: int = 0
+    finished: Results | None = None
+    ended: bool = False
+
+
+def report_page(
+    results: Results,
+    original: Original,
+    svgs: Mapping[str, str],
+    looks: Mapping[str, tuple[int, str]],
+    setting: Setting,
+    live: Live | None = None,
+) -> bytes:
+    """The whole page; `svgs` and `looks` are those of `utils.figures.interactive`.
+
+    With `live`, the page of a run that goes on: its progress and the curves of `results`, which hold what has been done
+    so far. Such a page loads itself again.
+    """
+    values = _values(results, original, svgs, looks, setting, live)
+    page = _filled(values, "")
+    if live is None and results.runs and setting.images is not None:
+        room = MOST_BYTES - len(page)
+        atlas = atlas_of(setting.images, images_to_show(results.runs), room)
+        values["data"] |= {"images": atlas.images, "tile": atlas.tile, "columns": COLUMNS}
+        page = _filled(values, atlas.url)
+    return page
+
+
+def _filled(values: Mapping, atlas: str) -> bytes:
+    css, js = ((FOLDER / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    policy = (
+        f"default-src 'none'; style-src '{_digest(css)}'; script-src '{_digest(js)}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    text = _template().render(**values, atlas=atlas, css=Markup(css), js=Markup(js), policy=Markup(policy))
+    return text.encode()
+
+
+def _digest(text: str) -> str:
+    """What a Content-Security-Policy allows an inline style or script by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _template():
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def _values(
+    results: Results,
+    original: Original,
+    svgs: Mapping[str, str],
+    looks: Mapping[str, tuple[int, str]],
+    setting: Setting,
+    live: Live | None,
+) -> dict:
+    """What the template is filled with."""
+    runs, told = results.runs, live.finished if live else results
+    charts = {name: Markup(svg) for name, svg in svgs.items()}  # of our own making, and escaped there
+    common = {
+        "live": live,
+        "charts": charts,
+        "runs": runs,
+        "looks": looks,
+        "whole": live is None and bool(runs),
+        "title": f"Results on {_data_name(results)}",
+        "short": [(f"{s.text}.", ANCHORS[s.section]) for s in in_short(told, original)] if told else [],
+        "curves": curve_tables(runs),
+        "left_out": results.left_out,
+        "data": {},
+    }
+    if not common["whole"]:
+        return common
+    verdicts, *others = verdict_lists(results).items() or [("", [])]
+    count = len(results.accuracy_verdicts)
+    rows = zip(results.accuracy_verdicts, verdicts[1], strict=False)
+    flow = {model: with_flow for model, records in runs.items() if (with_flow := list(filter(has_flow, records)))}
+    return common | {
+        "about": what_was_run(runs, _data_name(results)),
+        "seeds_note": sentence_on_seeds(results),
+        "costs": [name for name in charts if name.startswith("cost-")],
+        "main": _columns(results),
+        "onsets": overfitting_list(results),
+        "verdicts_title": verdicts[0],
+        "verdicts": [(f"{verdict.b} − {verdict.a}", verdict.in_short, sentence) for verdict, sentence in rows],
+        "verdicts_without_row": verdicts[1][count:],
+        "other_verdicts": others,
+        "definitions": [DEFINITIONS, MORE_DEFINITIONS],
+        "flow": {model: (depth_sentence(depth_verdict(r)), flow_table(r)) for model, r in flow.items()},
+        "scores": {model: found for model, records in runs.items() if (found := class_scores(records))},
+        "class_names": _first(results).class_names,
+        "mistakes": mistakes(runs),
+        "claims": [examine(claim, results) for claim in original.claims],
+        "recipes": recipes(runs),
+        "environments": environments(runs),
+        "checks": _checks(results, setting),
+        "command": setting.command,
+        "has_images": setting.images is not None,
+        "data": predictions(runs),
+    }
+
+
+def _first(results: Results) -> RunRecord:
+    return next(iter(results.runs.values()))[0]
+
+
+def _data_name(results: Results) -> str:
+    return _first(results).data_name if results.runs else results.task.dataset
+
+
+def _columns(results: Results) -> dict[str, list[str]]:
+    """{heading: the text of each model} of the main table; the model's name stands apart."""
+    columns = main_columns(results.timing, balanced=results.contents is not None)
+    del columns["model"]
+    columns = {"seeds": lambda _, records: str(len(records))} | columns
+    return {name: [cell(*row) for row in results.runs.items()] for name, cell in columns.items()}
+
+
+def _checks(results: Results, setting: Setting) -> list[str]:
+    first = _first(results)
+    channels, height, width = first.image_shape
+    digests = {record.data_sha256 for records in results.runs.values() for record in records} - {""}
+    found = [
+        f"{first.test_total:,} test images in {plural(len(first.class_names), 'class').replace('classs', 'classes')}, "
+        f"{height} x {width} pixels, {'grey' if channels == 1 else 'colour'}; all models were tested on the same ones",
+        *setting.data_checks,
+    ]
+    if digests:
+        found.append(f"SHA-256 of all that a result depends on in the data: {', '.join(sorted(digests))}")
+    return found
