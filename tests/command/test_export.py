@@ -19,6 +19,7 @@ import task_1_1_mnist
 import task_1_2_cifar
 from utils.command.added import load
 from utils.command.export import onnx_bytes
+from utils.command.libraries import enlargement
 from utils.command.trained import Trained
 from utils.data.decode import Target
 from utils.data.specs import CIFAR10, DIGITS, MNIST
@@ -183,5 +184,6 @@ def test_every_declared_model_computes_the_same_as_onnx(experiment, spec):
 @pytest.mark.slow
 def test_a_librarys_net_that_enlarges_its_images_computes_the_same_as_onnx():
     name, classifier, source = load("torchvision:squeezenet1_1")
-    model = trained(Experiment(name, classifier, B.config, source), MNIST)
-    assert_computes_the_same(onnx_bytes(model), model.nets[0], MNIST)
+    model = trained(Experiment(name, classifier, B.config, source), DIGITS)
+    assert enlargement(model.nets[0]) == "32 x 32"
+    assert_computes_the_same(onnx_bytes(model), model.nets[0], DIGITS)
