@@ -82,7 +82,7 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     before = digests(place.folder)
     out, err = export()
     path = place.runs / "tiny" / "export" / "A.onnx"
-    assert out == f"A, seed 3 (cpu-fp32): {path}\n" and err == "B: no weights here\n"
+    assert out == f"A, seed 3 (cpu-fp32): {path}\n" and err == "without weights here: B\n"
     assert digests(place.folder).keys() - before.keys() == {"runs/tiny/export/A.onnx"}
     assert_computes_the_same(path.read_bytes(), net, DIGITS)
     session = onnxruntime.InferenceSession(path)
@@ -142,7 +142,7 @@ def test_an_added_model_is_exported_and_one_that_cannot_be_is_named(place, expor
         name, model, source = load(spec)
         net = finished_cell(place.runs / "tiny", Experiment(name, model, B.config, source), DIGITS, 0)
     out, err = export("--add", *added, code=1)
-    assert re.fullmatch(r"A: no weights here\nB: no weights here\nLengthy can't be exported: .+\n", err)
+    assert re.fullmatch(r"without weights here: A, B\nLengthy can't be exported: .+\n", err)
     assert out == f"Net, seed 0 (cpu-fp32): {place.runs / 'tiny/export/Net.onnx'}\n"
     assert_computes_the_same((place.runs / "tiny/export/Net.onnx").read_bytes(), net, DIGITS)
 
