@@ -39,29 +39,48 @@ def run(task: Task, argv: Sequence[str] | None = None) -> int:
         warn(f"warning: OMP_PROC_BIND={bound} ties this process to one core; unset it to use all of them")
     # Imported only now, so that a wrong option is reported at once: SciPy, scikit-learn and matplotlib load slowly.
     from utils.command.plan import make_plan
+    from utils.command.use import NoWeights
 
     try:
         plan = make_plan(task, options)
+    except NoWeights as error:
+        return untrained(error)
     except ValueError as error:
         return failed(error, 2)
     except OSError as error:
         return failed(error, 1)
     except KeyboardInterrupt as end:  # a large folder of images takes minutes to read
         return interrupted(end)
+    from utils.command.export import export_models
     from utils.command.locks import FolderInUse
+    from utils.command.predict import predict_images
     from utils.command.preflight import ModelError
-    from utils.command.steps import redraw, train_and_draw
+    from utils.command.ranks import CantFollow, follow
+    from utils.command.session import RankLost
+    from utils.command.shared import share
+    from utils.command.steps import lead, redraw, train_and_draw
+    from utils.command.trained import WeightsError
     from utils.data.specs import DataError
     from utils.records.record import RecordError
     from utils.training.checkpoint import CheckpointError
     from utils.training.device import DeviceLost
 
     try:
-        return redraw(plan) if plan.redraws else train_and_draw(plan)
-    except (FolderInUse, CheckpointError, ModelError, RecordError) as error:
+        if plan.world and plan.world.rank:
+            return follow(plan)
+        if plan.use:
+            return predict_images(plan) if plan.use.paths else export_models(plan)
+        if plan.shared:
+            return share(plan)
+        return redraw(plan) if plan.redraws else lead(plan) if plan.world else train_and_draw(plan)
+    except NoWeights as error:
+        return untrained(error)
+    except (CantFollow, FolderInUse, CheckpointError, ModelError, RecordError, WeightsError) as error:
         return failed(error, 2)
     except (DataError, OSError) as error:
         return failed(error, 1)
+    except RankLost as error:
+        return failed(f"{error}. Finished runs and checkpoints are kept; the same command again goes on", 1)
     except DeviceLost as error:
         return failed(f"{error}. Finished runs and checkpoints are kept. To resume:\n  {resume_command()}", 1)
     except (KeyboardInterrupt, SystemExit) as end:  # SystemExit comes from SIGTERM, see `main`
@@ -77,6 +96,16 @@ def interrupted(end: KeyboardInterrupt | SystemExit) -> int:
 def resume_command() -> str:
     """This command without --no-resume, which would throw away the checkpoints that it is to resume from."""
     return shlex.join(["python", *(word for word in sys.argv if word != "--no-resume")])
+
+
+def untrained(error: Exception) -> int:
+    """Say which command trains what is missing; returns the exit code."""
+    words, option = [], ""
+    for word in sys.argv:
+        option = word.partition("=")[0] if word.startswith("-") else option
+        if option not in ("--predict", "--csv", "--export", "--kind"):
+            words.append(word)
+    return failed(f"{error}; this trains them:\n  {shlex.join(['python', *words])}", 2)
 
 
 def failed(error: Exception | str, code: int) -> int:

@@ -1,7 +1,7 @@
 """What a folder of images holds, as it is told before training and in the report. Never loads torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MOST_UNEQUAL = 3  # above, accuracy is mostly that of the largest class
 
@@ -18,6 +18,7 @@ class Contents:
     Files are named by their paths within the folder. `equal` are groups of images with the same pixels, in one part and
     class; `across` those that lie in several given parts, `contradictory` those of several classes. `several` have more
     frames or pages than the first, `skipped` is {path: what is wrong with it}, `loose` lie in no class folder.
+    `others` is {ending: how many files with it are no images, neither by content nor by name}.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Contents:
     several: tuple[str, ...] = ()
     skipped: Mapping[str, str]
     loose: tuple[str, ...] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def total(self, part: str) -> int:
         return sum(self.images[part])

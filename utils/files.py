@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,19 @@ PARTIAL = ".partial"  # the suffix of files that are still being written
 SLUG_LETTERS = 40
 LONGEST_NAME = 100  # most file systems take 255 bytes, of which endings need some
 TAKEN = ("all_models",)  # its learning curves would overwrite those of all models together
+
+
+_looks: list[Callable[[], None]] = []
+
+
+@contextmanager
+def looking_before_writes(look: Callable[[], None]) -> Iterator[None]:
+    """Call `look` before each file that this process writes takes its name; what it raises stops the write."""
+    _looks.append(look)
+    try:
+        yield
+    finally:
+        _looks.remove(look)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -49,6 +62,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 os.fsync(file.fileno())  # before the rename: else a power failure could leave an empty file
             with suppress(OSError):  # vfat, CIFS and mounted buckets have no such thing
                 os.chmod(temporary, 0o644)  # mkstemp lets only the owner read; others should be able to read our files
+        for look in _looks:
+            look()
         for temporary, path in zip(temporaries, contents, strict=True):
             _replace(temporary, path)
     except BaseException:  # also Ctrl-C

@@ -21,7 +21,7 @@ from place import HASHES, RECIPE, SMALL, TASK, digests, task_of
 
 from models import FCN
 from utils import checkout, cli
-from utils.command import outputs, plan, processes, schedule, steps
+from utils.command import devices, outputs, processes, schedule, steps
 from utils.command.arguments import parse
 from utils.command.plan import make_plan
 from utils.experiment import Contrast, Experiment, Task
@@ -66,7 +66,7 @@ def planned(*arguments: str, task: Task = TASK):
 def test_threads_are_those_asked_for_or_else_measured(
     place, monkeypatch, variable, arguments, threads, processes, measured
 ):
-    monkeypatch.setattr(plan, "physical_cores", lambda: 4)
+    monkeypatch.setattr(devices, "physical_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
@@ -75,7 +75,7 @@ def test_threads_are_those_asked_for_or_else_measured(
 
 
 def test_a_smoke_run_takes_one_thread_and_measures_none(place, monkeypatch):
-    monkeypatch.setattr(plan, "physical_cores", lambda: 4)
+    monkeypatch.setattr(devices, "physical_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     made = planned("--smoke", task=task_of("mnist", A=RECIPE))
     assert made.execution.threads == 1 and not made.chooses_threads
@@ -96,7 +96,7 @@ def test_more_threads_only_if_clearly_faster_now(place, data, monkeypatch, secon
             raise seconds
         return seconds
 
-    monkeypatch.setattr(plan, "physical_cores", lambda: 4)
+    monkeypatch.setattr(devices, "physical_cores", lambda: 4)
     monkeypatch.setattr(schedule, "TINY_RUN", 0)
     monkeypatch.setattr(schedule, "seconds_by_threads", measured)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -105,7 +105,7 @@ def test_more_threads_only_if_clearly_faster_now(place, data, monkeypatch, secon
 
 
 def test_a_tiny_run_takes_one_thread_unmeasured(place, data, monkeypatch):
-    monkeypatch.setattr(plan, "physical_cores", lambda: 4)
+    monkeypatch.setattr(devices, "physical_cores", lambda: 4)
     monkeypatch.setattr(schedule, "seconds_by_threads", None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     execution, why = schedule.chosen_execution(planned("--models", "A"), data)
@@ -115,7 +115,7 @@ def test_a_tiny_run_takes_one_thread_unmeasured(place, data, monkeypatch):
 def test_a_resumed_cell_keeps_its_threads_and_its_bits(place, monkeypatch):
     """Stopped with two threads and started again with one."""
     monkeypatch.setattr(checkpoint, "LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(plan, "physical_cores", lambda: 2)
+    monkeypatch.setattr(devices, "physical_cores", lambda: 2)
 
     def stop(model, config, seed, data, execution, on_epoch, checkpoints):
         fit(model, dataclasses.replace(config, epochs=1), seed, data, execution, on_epoch, checkpoints)

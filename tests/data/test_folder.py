@@ -155,13 +155,13 @@ def mixed(tmp_path):
     write(root / "c/moving.gif", frames[0], save_all=True, append_images=frames[1:])
     (root / "a/broken.png").write_bytes(png(picture(55, (60, 60)))[:900])
     (root / "b/empty.jpg").write_bytes(b"")
-    (root / "c/notes.txt").write_text("no image")
+    (root / "c/notes.png").write_text("no image")
     (root / "c/lost.png").symlink_to(root / "gone.png")
     os.mkfifo(root / "c/pipe")
     return root
 
 
-BAD = ["a/broken.png", "b/empty.jpg", "c/lost.png", "c/notes.txt", "c/pipe"]
+BAD = ["a/broken.png", "b/empty.jpg", "c/lost.png", "c/notes.png", "c/pipe"]
 
 
 def test_all_files_that_cannot_be_used_are_named_before_anything_else(mixed, decodings):
@@ -176,12 +176,25 @@ def test_all_files_that_cannot_be_used_are_named_before_anything_else(mixed, dec
     assert whys[1:3] == ["an empty file", "a link to nothing"] and whys[4] == "not a regular file"
     decodings.clear()
     spec, contents = read(mixed, skip_bad=True)
-    assert set(decodings) == {"broken.png", "notes.txt"}  # the others are known
+    assert set(decodings) == {"broken.png", "notes.png"}  # the others are known
     assert list(contents.skipped) == BAD and contents.skipped["b/empty.jpg"] == "an empty file"
     assert sum(contents.of_each_class) == 24 and contents.several == ("c/moving.gif",)
     assert (contents.smallest, contents.largest, contents.sizes) == ((12, 10), (40, 20), 3)
     assert snapshot(mixed.parent / "mixed" / "a") == before
     assert load_splits(spec, mixed.parent / "data").image_shape == (3, 10, 10)
+
+
+def test_other_files_beside_the_images_count_as_nothing_and_are_counted(photos):
+    """Captions, sounds, a table, an empty one; but a JPEG called .txt is an image."""
+    before = read(photos)[0]
+    for name, content in {"1.txt": b"a cat", "2.TXT": b"", "meow.ogg": b"OggS" * 99, "boxes.csv": b"1,2\n"}.items():
+        (photos / "cat" / name).write_bytes(content)
+    spec, contents = read(photos)
+    assert spec == before and contents.others == {".txt": 2, ".ogg": 1, ".csv": 1} and not contents.skipped
+    write(photos / "dog" / "picture.jpg", picture(90)).rename(photos / "dog" / "picture.txt")
+    (photos / "dog" / "cut.dat").write_bytes(png(picture(91, (60, 60)))[:900])
+    spec, contents = read(photos, skip_bad=True)
+    assert spec != before and list(contents.skipped) == ["dog/cut.dat"] and contents.others[".txt"] == 2
 
 
 def test_a_file_name_of_any_bytes_can_be_shown(photos):

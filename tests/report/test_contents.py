@@ -51,21 +51,24 @@ def test_what_is_told_of_given_parts_equal_classes_and_one_size():
 
 def test_everything_odd_about_the_files_is_told():
     found = told(
-        equal=(("a/1", "a/2", "a/3"), ("b/1", "b/2")),
+        equal=(("a/1", "a/2", "a/3"), tuple(f"b/{k}" for k in range(9))),
         across=(("test/a/1", "train/a/1"),),
         contradictory=(("a/7", "b/7"),),
         several=tuple(f"a/{k}.gif" for k in range(7)),
-        skipped={"a/x.png": "an empty file", "b/y": "truncated"},
+        skipped={"a/x.png": "an empty file", "b/y": "truncated", "b/z": "an empty file"},
         loose=("notes.txt",),
+        others={".csv": 1, ".ogg": 1200, ".txt": 1},
     )[3:]
     assert found == [
-        "3 images are the same as others at this size; equal ones are in one part (a/1 = a/2 = a/3; b/1 = b/2)",
+        "10 images are the same as others at this size; equal ones are in one part (a/1 = a/2 = a/3; "
+        "b/0 = b/1 = b/2 = b/3 = b/4 and 4 more)",
         "1 image in more than one part of the folder, which makes accuracies look better than they are "
         "(test/a/1 = train/a/1)",
         "1 image in more than one class (a/7 = b/7)",
         "7 files with several frames or pages, of which the first counts (a/0.gif, a/1.gif, a/2.gif, a/3.gif, a/4.gif "
         "and 2 more)",
-        "2 files left out, since they can't be used: a/x.png (an empty file); b/y (truncated)",
+        "3 files left out, since they can't be used: a/x.png, b/z (an empty file); b/y (truncated)",
+        "Files in the class folders that are no images count as nothing (1,200 .ogg, 1 .csv, 1 .txt)",
         "1 file outside the class folders left out (notes.txt)",
     ]
 

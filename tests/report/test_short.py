@@ -184,9 +184,10 @@ WHAT = "egularisation by weight decay and dropout"
             "which chance could explain",
         ),
         ([9100], f"It takes 3 seeds to say what r{WHAT} does to test accuracy; so far it rose by 1.0 points"),
+        (HIGH[:1], f"It takes 3 seeds to say what r{WHAT} does to test accuracy; so far it stayed the same"),
         (
             [n - 100 for n in HIGH],
-            f"What r{WHAT} does to test accuracy is undefined: it fell by the same in every seed, 1.0 points",
+            f"What r{WHAT} does to test accuracy is undefined: it fell by 1.0 points in every seed alike",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import CHECKOUT
+from utils.command.use import given_for_training, use_of_weights
 from utils.data.decode import FITS
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 from utils.files import LONGEST_NAME, file_name, sha256
@@ -157,7 +158,16 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     )
     what.add_argument("--time-only", action="store_true", help="only measure times; train nothing")
     what.add_argument("--replot", action="store_true", help="only draw pictures and text again, from the records")
-    what.add_argument("--kind", metavar="KIND", help="with --replot: show these records from now on, such as cpu-bf16")
+    what.add_argument(
+        "--csv",
+        action="store_true",
+        help="also write curves, accuracies, verdicts and more as CSV beside RESULTS.md; with --predict, probabilities",
+    )
+    what.add_argument(
+        "--kind",
+        metavar="KIND",
+        help="with --replot: show these records from now on, such as cpu-bf16; with --predict or --export: use these",
+    )
     what.add_argument(
         "--fresh", action="store_true", help="delete the older records of this kind when the first run has finished"
     )
@@ -172,6 +182,17 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     own.add_argument("--image-size", type=at_least(1), metavar="N", help="in pixels; default: the task's own")
     own.add_argument("--fit", choices=FITS, help="keep the middle of each image (default), or all of it on black")
     own.add_argument("--skip-bad", action="store_true", help="go on without the files that can't be used")
+
+    use = parser.add_argument_group("use what was trained; the other options say which (docs/your-own-images.md)")
+    use.add_argument(
+        "--predict",
+        nargs="+",
+        type=folder,
+        metavar="PATH",
+        help="name the class of each image, a file or all files in a folder, by the model of the highest validation "
+        "accuracy, or by each of --models",
+    )
+    use.add_argument("--export", action="store_true", help="write each model, with its lowest seed's weights, as ONNX")
 
     where = parser.add_argument_group("where")
     where.add_argument(
@@ -193,6 +214,11 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         "--threads", type=at_least(1), metavar="N", help="of a run on a CPU; default: OMP_NUM_THREADS, else measured"
     )
     how.add_argument(
+        "--shared",
+        action="store_true",
+        help="share the work with other processes that see the same runs folder (docs/many-machines.md)",
+    )
+    how.add_argument(
         "--live", action="store_true", help="keep report.html up to date; an open browser shows progress and curves"
     )
     how.add_argument("--quiet", action="store_true", help="print only errors and the closing lines")
@@ -203,7 +229,9 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     """The checked options. If something is wrong with them, prints what it is and exits with code 2."""
     parser = parser_for(task)
     options = parser.parse_args(argv)
-    options.seeds = options.seeds or list(range(options.num_seeds or (LOOKS[0] if options.until_decided else 1)))
+    use = use_of_weights(options)
+    default = 0 if use else LOOKS[0] if options.until_decided else 1
+    options.seeds = options.seeds or list(range(options.num_seeds or default))
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"argument --seeds: {' '.join(map(str, options.seeds))} names a seed twice")
     if options.models and len(set(options.models)) < len(options.models):
@@ -223,8 +251,21 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"argument {option}: goes with --images")
     if options.images and (options.smoke or options.protocol == "original"):
         parser.error("argument --images: not allowed with --smoke or --protocol original, which have data of their own")
-    if options.kind and not options.replot:
-        parser.error("argument --kind: only allowed with --replot")
+    if options.kind and not (options.replot or use):
+        parser.error("argument --kind: only allowed with --replot, --predict or --export")
+    if use and (given := given_for_training(options)):
+        used = "--predict" if options.predict else "--export"
+        parser.error(
+            f"argument {used}: not allowed with {', '.join(given)}: it uses weights, in fp32, and trains nothing"
+        )
+    if options.shared:
+        alone = ("--fresh", "--live", "--replot", "--time-only", "--until-decided")
+        given = [option for option in alone if getattr(options, option[2:].replace("-", "_"))]
+        given += ["--no-resume"] * (not options.resume)
+        if given:
+            parser.error(f"argument --shared: not allowed with {given[0]}, which concerns the work of all processes")
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            parser.error("argument --shared: torchrun shares the work of its ranks; take one of the two")
     if options.replot and options.time_only:
         parser.error("argument --time-only: not allowed with --replot, which measures nothing")
     if options.time_only and options.models:

@@ -18,6 +18,7 @@ from utils.files import visible, write_atomically
 from utils.findings.results import Results, read_results
 from utils.records.kinds import kinds_in, mark_kind, marked_kind, shown_kind, why_not_shown
 from utils.records.record import RunRecord
+from utils.report import csv_tables
 from utils.report.blocks import original_report_blocks, readme_blocks
 from utils.report.original import Original, read_original
 from utils.report.page import original_protocol_text, results_text
@@ -28,6 +29,7 @@ from utils.training.cell import CellJob
 from utils.words import duration, in_a_row, plural
 
 README = CHECKOUT / "README.md"
+RUNS_NAMED = 30  # of more it is told which models they are
 ORIGINAL_PAGE = "docs/original-report.md"  # seen from the README
 
 
@@ -102,7 +104,7 @@ def in_short_lines(plan: Plan, results: Results | None) -> str:
 def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
     """Draw the pictures and write RESULTS.md and report.html into `folder`; returns the names of the pictures.
 
-    Raises OSError.
+    CSV files that were written before are kept up to date, so that they never contradict the page. Raises OSError.
     """
     pictures: list[Path] = []
     if plan.task.protocol == "original":
@@ -115,6 +117,8 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
         if not plan.live:  # then report.html is that of the run that goes on
             write_report(plan, results, original_of(plan), folder)
     write_atomically(folder / "RESULTS.md", text.encode())
+    if results.runs and (plan.csv or csv_tables.has_csv(folder)):
+        csv_tables.write_csv(results, folder)
     return {picture.name for picture in pictures}
 
 
@@ -127,9 +131,10 @@ def draw_images(plan: Plan, folder: Path) -> Path:
 
 
 def remove_pages(folder: Path, pictures: Iterable[str], text: bool = True) -> None:
-    """Delete these pictures, RESULTS.md and report.html if `text`, and the folder if nothing else is in it."""
-    for name in (*pictures, *(["RESULTS.md", NAME] if text else [])):
-        (folder / name).unlink(missing_ok=True)
+    """Delete these pictures, the pages and CSV files if `text`, and the folder if nothing else is in it."""
+    tables = csv_tables.csv_files(folder).values() if text and csv_tables.has_csv(folder) else ()
+    for path in (*(folder / name for name in (*pictures, *(["RESULTS.md", NAME] if text else []))), *tables):
+        path.unlink(missing_ok=True)
     with suppress(OSError):  # it holds more, or isn't there
         folder.rmdir()
 
@@ -141,10 +146,14 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
     """
     execution, config = jobs[0].execution, plan.experiments[0].config
     threads = f", {plural(execution.threads, 'thread')} each" if execution.device.type == "cpu" else ""
+    which = ", ".join(job.stem for job in jobs)
+    if len(jobs) > RUNS_NAMED:
+        which = f"{len(plan.seeds)} seeds of {in_a_row([experiment.name for experiment in plan.experiments])}"
+    ranks = f" on {plan.world.size} ranks" if plan.world else ""
     lines = [
-        f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} "
-        f"({', '.join(job.stem for job in jobs)}), {len(jobs) - len(waiting)} finished before",
-        f"{execution.kind}, {plan.processes} at a time{threads}; results go to {shown(plan.output)}"
+        f"{plan.task.name} on {plan.spec.name}: {plural(len(jobs), 'run')} ({which}), "
+        f"{len(jobs) - len(waiting)} finished before",
+        f"{execution.kind}, {plan.at_once} at a time{ranks}{threads}; results go to {shown(plan.output)}"
         + (" (a quick look: plots/ and README.md stay as they are)" if plan.quick else ""),
     ]
     if plan.smoke:
@@ -160,7 +169,7 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
         lines.append(f"Resuming: {', '.join(going_on)}")
     if waiting:
         timing = f", of which {duration(expected.timing)} to time the models" if expected.timing >= 1 else ""
-        lines.append(f"It will take about {duration(expected.in_all(plan.processes))}{timing}.")
+        lines.append(f"It will take about {duration(expected.in_all(plan.at_once))}{timing}.")
     return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
 """What a command means: which experiments and seeds run, which records count, and where the results go."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -12,20 +12,22 @@ import torch
 from utils.checkout import CHECKOUT
 from utils.command.added import own_models, resolved, with_added
 from utils.command.arguments import chosen_experiments, look_name, overridden, recipe_words
+from utils.command.devices import choose_execution, wanted_threads
+from utils.command.use import Use, trained_on, use_of_weights
+from utils.command.world import World, world_of_torchrun
 from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
-from utils.data.folder import read_folder
+from utils.data.folder import name_of, read_folder
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
 from utils.stats.looks import LOOKS
-from utils.training.device import Execution, check_precision, choose_devices, physical_cores
+from utils.training.device import Execution
 from utils.training.model import parameter_shapes
 from utils.training.sources import model_hash
 
 PLOTS = CHECKOUT / "plots"
-CELLS_A_GPU = 4  # at once: between the kernels of small nets a GPU waits for the processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +40,13 @@ class Plan:
     task's recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. If
+    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
+    weights are used and nothing is trained; no `seeds` then means all that there are. `csv` asks for CSV files beside
+    the pages; with `live`, report.html is written while the run goes on. `recipe_words` are the options that say what
+    is compared, as words of a command. `processes` is how many cells this process trains at once, `world` its place
+    among the ranks of torchrun, if it is one; `shared` is whether other commands train the same cells. If
     `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores. With `live`, report.html is written while the run goes
-    on. `recipe_words` are the options that say what is compared, as words of a command.
+    `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -61,13 +66,17 @@ class Plan:
     download: bool
     devices: tuple[torch.device, ...]
     processes: int
+    world: World | None
+    shared: bool
     execution: Execution
     chooses_precision: bool
     chooses_threads: bool
     redraws: str
     chooses_kind: bool
+    use: Use | None
     resume: bool
     drops_older_records: bool
+    csv: bool
     added: dict[str, str]
     time_only: bool
     smoke: bool
@@ -76,9 +85,23 @@ class Plan:
     recipe_words: tuple[str, ...]
 
     @property
+    def places(self) -> list[torch.device]:
+        """A device for each cell at once. Several GPUs get their cells in turns: with 2 and 4 processes, 0 1 0 1."""
+        return list(islice(cycle(self.devices), self.processes))
+
+    @property
+    def at_once(self) -> int:
+        """How many cells all ranks together train at once."""
+        return self.processes * (self.world.size if self.world else 1)
+
+    @property
     def runs(self) -> Path:
         """The folder in which the task's cells keep checkpoints, weights and records."""
         return self.runs_dir / self.task.name
+
+    def cells(self, kind: str, model: str) -> Path:
+        """The folder with a folder `seed<k>` for each cell of an experiment."""
+        return self.runs / kind / file_name(model) / self.hashes[model]
 
     def committed(self, experiment: Experiment, kind: str) -> Path | None:
         """The folder of published records from which a cell may be taken instead of training it.
@@ -100,7 +123,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     Raises ValueError if a model can't take the data set's images, if two contrasted experiments differ in something
     undeclared, if looks have nothing to decide, if the device, the precision or the number of processes isn't
     available, if a quick look would write into plots/, if there are no records to draw again, or if a folder of images
-    can't be used. Raises OSError if its decoded images can't be kept.
+    can't be used; NoWeights if no net was trained on it whose weights could be used. Raises OSError if its decoded
+    images can't be kept.
     """
     audit(task)
     if options.protocol == "original":
@@ -129,7 +153,9 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         data_sha256(spec, {}) if spec.pinned else "",  # checksums allow one content only, so it needs no data
     )
     output = where_results_go(as_declared, options, [*hashes] if quick else [])
-    devices, processes, execution = choose_execution(options, cells=len(experiments) * len(options.seeds))
+    use = use_of_weights(options)
+    cells = 1 if use else len(experiments) * len(options.seeds)
+    devices, processes, execution = choose_execution(options, cells)
     return Plan(
         task=task,
         spec=spec,
@@ -149,13 +175,17 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         download=not options.no_download,
         devices=tuple(devices),
         processes=processes,
+        world=world_of_torchrun(),
+        shared=options.shared,
         execution=execution,
         chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
         redraws=kind_to_draw(output / "records", task.name, declared, options.kind) if options.replot else "",
         chooses_kind=options.kind is not None,
+        use=use,
         resume=options.resume,
         drops_older_records=options.fresh,
+        csv=options.csv,
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,
@@ -184,6 +214,11 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
         raise ValueError(f"unknown data set {task.dataset!r}: choose from {', '.join(DATASETS)}")
     real = DATASETS[task.dataset]
     if options.images:
+        if use_of_weights(options):
+            name = name_of(options.images)
+            runs = options.runs_dir / name_on_images(task, name)
+            spec, contents = trained_on(runs, name, options.image_size, options.fit)
+            return spec, spec, contents
         channels, size, _ = real.image_shape
         target = Target(options.image_size or size, channels, options.fit or "crop")
         spec, contents = read_folder(options.images, options.data_dir, target, options.skip_bad)
@@ -196,7 +231,11 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
 def on_images(task: Task, contents: Contents) -> Task:
     """The same experiments on a folder of images, as another task; one test image is a small difference."""
     margin = max(task.equivalence_margin, contents.one_test_image)
-    return replace(task, name=f"images/{file_name(contents.name)}/{task.name}", equivalence_margin=margin)
+    return replace(task, name=name_on_images(task, contents.name), equivalence_margin=margin)
+
+
+def name_on_images(task: Task, folder: str) -> str:
+    return f"images/{file_name(folder)}/{task.name}"
 
 
 def check_recipes(
@@ -255,37 +294,6 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
         # A folder of images is named by its contents: another one may have the name of a data set.
         hashes[experiment.name] = config_hash(experiment, spec.folder or spec.name, shapes)
     return hashes
-
-
-def choose_execution(options: argparse.Namespace, cells: int) -> tuple[list[torch.device], int, Execution]:
-    """The devices, how many of `cells` run at once, and with what each: its share of the cores, if nothing else is set.
-
-    Finished cells count too, so that a cell gets the same threads whenever it runs. Raises ValueError for a device or a
-    precision that isn't there, and for more processes or threads than cores: they would wait for each other.
-    """
-    devices, cores = choose_devices(options.device), physical_cores()
-    precision = "fp32" if options.precision == "auto" else options.precision
-    check_precision(precision, devices[0])
-    for option, value in (("--threads", options.threads), ("--jobs", devices[0].type == "cpu" and options.jobs)):
-        if value and value > cores:
-            raise ValueError(f"{option} {value}: choose 1 to {cores}, the number of cores that can be used here")
-    threads = options.threads or wanted_threads()
-    if threads:
-        threads = min(threads, cores)
-    if devices[0].type == "cpu":
-        at_once = cores // threads if threads else cores
-    else:
-        at_once = len(devices) * max(1, min(CELLS_A_GPU, cores // len(devices)))
-    processes = options.jobs or max(1, min(at_once, cells))
-    if not threads:
-        threads = 1 if options.smoke else max(1, cores // processes)
-    return devices, processes, Execution(devices[0], precision, threads)
-
-
-def wanted_threads() -> int | None:
-    """The threads that OMP_NUM_THREADS asks for, the variable that all numeric libraries honour."""
-    value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def kind_to_draw(folder: Path, task: str, declared: Declared, wanted: str | None) -> str:

@@ -2,9 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from utils.checkout import shown
+from utils.command.claims import claims_in
+from utils.command.locks import FolderInUse
 from utils.command.plan import Plan
 from utils.data.images import Splits
 from utils.data.specs import DatasetSpec
@@ -24,16 +27,17 @@ class ModelError(ValueError):
     """A model that breaks the contract of docs/adding-a-model.md; the message names it and the fault."""
 
 
-def reusable(job: CellJob, committed: Path | None = None) -> RunRecord | None:
+def reusable(job: CellJob, committed: Path | None = None, quiet: bool = False) -> RunRecord | None:
     """The cell's record if it finished before, here or among the `committed` records; else None.
 
-    If the training code has changed since it finished here: None, and a message.
+    If the training code has changed since it finished here: None, and a message unless `quiet`.
     """
     record = job.finished_record()
     if record is None and committed is not None:
         return job.finished_record(committed)
     if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
-        say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
+        if not quiet:
+            say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
         return None
     return record
 
@@ -44,22 +48,48 @@ def with_its_threads(job: CellJob) -> CellJob:
     return job.with_threads(theirs) if isinstance(theirs, int) else job
 
 
+def ready(job: CellJob, resume: bool) -> CellJob:
+    """The job of a cell that other processes may have begun, in another place: with nothing that it can't resume from.
+
+    A checkpoint made with another processor, PyTorch, code or data would change its bits; so it starts again.
+    """
+    if resume:
+        job = with_its_threads(job)
+    if not resume or job.checkpoints.differences():
+        job.checkpoints.prune(keep=0)
+    if not resume:
+        job.record_path.unlink(missing_ok=True)
+    return job
+
+
 def check_everything(folder: Path, jobs: Sequence[CellJob], waiting: Sequence[CellJob], plan: Plan) -> None:
     """Run all checks; if they pass, delete the checkpoints that the cells of `waiting` must not resume from.
 
     Without `plan.resume` it also deletes the records of finished cells. Otherwise, if the command is interrupted and
     started again without --no-resume, these old records would count as its own.
 
-    Raises RecordError, CheckpointError or OSError; nothing has been changed then.
+    Raises RecordError, CheckpointError, FolderInUse or OSError; nothing has been changed then.
     """
     check_records(folder, jobs[0].task)
-    check_disk_space(waiting, plan.processes)
-    # A list, so that all cells are checked before the first file is deleted.
-    stale = [job for job in waiting if not plan.resume or is_outdated(job)]
+    check_unclaimed(waiting)
+    check_room(plan, waiting)
+    # A list, so that all cells are checked before the first file is deleted. Of several ranks, whoever trains a cell
+    # sees whether it can resume it.
+    stale = [job for job in waiting if not plan.resume or (not plan.world and is_outdated(job))]
     for job in stale:
         job.checkpoints.prune(keep=0)
         if not plan.resume:
             job.record_path.unlink(missing_ok=True)
+
+
+def check_unclaimed(jobs: Sequence[CellJob]) -> None:
+    """Raise FolderInUse if a process of --shared trains one of the cells: two must not write in one folder."""
+    for job in jobs:
+        if claims := claims_in(job.folder):
+            raise FolderInUse(
+                f"{job.stem} is claimed by another process, of --shared ({shown(claims[-1])}); wait for it, add "
+                "--shared, or delete that file if the process is gone"
+            )
 
 
 def check_models(jobs: Sequence[CellJob], data: Splits) -> None:
@@ -104,6 +134,12 @@ def tell_about_data(spec: DatasetSpec, data: Splits) -> None:
             for means, stds in ((mean, std), (spec.mean, spec.std))
         )
         warn(f"warning: {spec.name}: mean and std of the training pixels are {theirs}; its specification has {ours}")
+
+
+def check_room(plan: Plan, jobs: Sequence[CellJob]) -> None:
+    """Raise OSError if there is less space than `jobs` may need, or of several ranks this machine's part of them."""
+    share = plan.world.local_size / plan.world.size if plan.world else 1
+    check_disk_space(jobs[: ceil(share * len(jobs))], ceil(share * plan.at_once))
 
 
 def check_disk_space(jobs: Sequence[CellJob], at_once: int) -> None:

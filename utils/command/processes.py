@@ -6,14 +6,17 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
+from utils.command.claims import Claim, ClaimLost
 from utils.records.folder import publish
 from utils.records.record import RunRecord
 from utils.training.cell import CellJob, failed_record, run_cell
@@ -21,6 +24,7 @@ from utils.training.device import DeviceLost, Execution, trouble
 from utils.training.sources import source_hash
 
 ENDING_SECONDS = 10
+LOOK_SECONDS = 0.5  # between two looks for cells that others gave up, and for records of cells that ended elsewhere
 OnEpoch = Callable[[CellJob, dict], None]
 
 
@@ -58,6 +62,7 @@ class Worker:
     connection: Connection
     execution: Execution
     job: CellJob | None = None
+    claim: Claim | None = None
 
     def end(self) -> None:
         self.connection.close()  # the process reads the end of its jobs
@@ -68,31 +73,46 @@ class Worker:
 
 
 def run_side_by_side(
-    jobs: Sequence[CellJob], devices: Sequence[torch.device], on_epoch: OnEpoch
+    cells: Iterable[CellJob | None],
+    devices: Sequence[torch.device],
+    on_epoch: OnEpoch,
+    elsewhere: Callable[[], Iterable[RunRecord]] = tuple,
+    claims: Mapping[Path, Claim] = MappingProxyType({}),
 ) -> Iterator[RunRecord]:
     """Train the cells in other processes, in the order given, one at a time on each of `devices`.
 
-    A device that is named several times gets as many cells at once. Yields the record of each cell when it ends. A
-    process trains several cells, since starting one takes seconds, but none after a failure. If it dies, only its own
-    cell fails. When the generator ends or is closed early, it terminates all processes that still run.
+    A device that is named several times gets as many cells at once. When one is free, `cells` is asked for the next;
+    None means that there is none now, but perhaps later. Yields the record of each cell when it ends, and what
+    `elsewhere()` returns: the records of cells that ended in other commands meanwhile. A process trains several cells,
+    since starting one takes seconds, but none after a failure. If it dies, only its own cell fails. A cell whose folder
+    is among `claims` ends without a record if another process takes it over. When the generator ends or is closed
+    early, it terminates all processes that still run.
     """
-    waiting, free = deque(jobs), deque(devices)
+    following, free = iter(cells), deque(devices)
     idle: list[Worker] = []
     busy: dict[Connection, Worker] = {}
+    more = True
     try:
-        while waiting or busy:
-            while waiting and free:
-                job = waiting.popleft().on(free.popleft())
+        while more or busy:
+            while more and (free or not devices):
+                try:
+                    job = next(following)
+                except StopIteration:
+                    more = False
+                    break
+                if job is None:
+                    break
+                job = job.on(free.popleft())
                 worker = next((one for one in idle if one.execution == job.execution), None)
                 if worker is None:
                     worker = _start(job.execution)
                 else:
                     idle.remove(worker)
-                worker.job = job
+                worker.job, worker.claim = job, claims.get(job.folder)
                 with suppress(OSError):  # it has died meanwhile, which recv() tells
-                    worker.connection.send(job)
+                    worker.connection.send((job, worker.claim))
                 busy[worker.connection] = worker
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy), LOOK_SECONDS if more or busy else 0):
                 worker = busy[connection]
                 try:
                     received = connection.recv()
@@ -100,16 +120,19 @@ def run_side_by_side(
                     worker.process.join()
                     received = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
                     with suppress(OSError):
-                        publish(worker.job.folder, received)
-                if not isinstance(received, RunRecord):
+                        if worker.claim is None or worker.claim.is_held():
+                            publish(worker.job.folder, received)
+                if isinstance(received, dict):
                     on_epoch(worker.job, received)
                     continue
                 free.append(busy.pop(connection).execution.device)
-                if received.status == "failed":  # whatever it was may have left something behind
+                if received and received.status == "failed":  # whatever it was may have left something behind
                     worker.end()
                 else:
                     idle.append(worker)
-                yield received
+                if received:
+                    yield received
+            yield from elsewhere()
     finally:
         # First terminate all, then wait, so that they end at the same time.
         for worker in (*busy.values(), *idle):
@@ -157,20 +180,30 @@ def _child_environment(threads: int) -> Iterator[None]:
 
 
 def _train_cells(execution: Execution, connection: Connection) -> None:
-    """Train the jobs that come; send each epoch's history entry to the parent, and the record at the end of each."""
+    """Train the jobs that come; send each epoch's history entry to the parent, and the record at the end of each.
+
+    None instead of a record if another process has taken the cell over.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     execution.prepare_process()
     with suppress(EOFError):  # no more jobs
         while True:
-            job = connection.recv()
+            job, claim = connection.recv()
             # This process has imported the code as it was when it started, which may differ from what is on disk now.
             if source_hash(job.experiment) != job.environment["source_hash"]:
                 why = "the code that trains it was changed while the run went on; start it again"
                 connection.send(failed_record(job, why))
             else:
-                connection.send(run_cell(job, connection.send))
+                try:
+                    with claim.kept() if claim else nullcontext():
+                        record = run_cell(job, connection.send)
+                except (ClaimLost, FileNotFoundError):  # taken over, perhaps before it began here
+                    record = None
+                except OSError as error:
+                    record = failed_record(job, f"its claim can't be opened: {error}")
+                connection.send(record)
 
 
 def _end_with_parent() -> None:

@@ -71,6 +71,15 @@ class Progress:
         """Note that a cell has ended, perhaps before its last epoch."""
         self.left[stem] = 0
 
+    def ended_elsewhere(self, job: CellJob) -> None:
+        """Note that another command has trained the rest of `job`."""
+        self.cell_done(job.stem)
+        rest = job.experiment.config.epochs - self.epochs_done[job.stem]
+        self.epochs_done[job.stem] += rest
+        with suppress(*UNWRITABLE):
+            self.bar.update(rest)
+        self.say(f"{job.stem} was trained elsewhere")
+
     def time_left(self) -> str:
         """About how long it takes until everything is drawn and timed, such as "12 min left"; "" if not yet known."""
         expected, left = sum(self.expected.cells.values()), sum(self.left.values())

@@ -92,7 +92,6 @@ def make_jobs(plan: Plan, execution: Execution, data_sha256: str) -> list[CellJo
     """One job for each cell. All models of a seed come before those of the next seed."""
     environment = describe_environment(execution)
     sources = {experiment.name: source_hash(experiment) for experiment in plan.experiments}
-    folder = plan.runs / execution.kind
     return [
         CellJob(
             task=plan.task.name,
@@ -109,7 +108,7 @@ def make_jobs(plan: Plan, execution: Execution, data_sha256: str) -> list[CellJo
                 "model_hash": plan.declared.code[experiment.name],
             },
             execution=execution,
-            folder=folder / file_name(experiment.name) / plan.hashes[experiment.name] / f"seed{seed}",
+            folder=plan.cells(execution.kind, experiment.name) / f"seed{seed}",
         )
         for seed in plan.seeds
         for experiment in plan.experiments

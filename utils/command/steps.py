@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
 
 from utils import streams
 from utils.command.added import enlarged, remember
@@ -17,8 +16,11 @@ from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
+from utils.command.ranks import train_by_ranks
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
+from utils.command.session import Leader, RankLost
 from utils.data.images import Splits, load_splits
+from utils.data.remembered import remember_data
 from utils.files import remove_leftovers
 from utils.findings.results import Results
 from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
@@ -33,6 +35,7 @@ from utils.training.device import Execution, physical_cores
 from utils.words import bullets, duration
 
 SECONDS_BETWEEN_DRAWINGS = 60
+SHARE_OF_DRAWING = 0.1  # of the time while training, at most: thousands of records take a minute to draw
 
 
 @dataclass
@@ -41,7 +44,8 @@ class Outcome:
 
     `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
     the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
-    whether there is something new that hasn't been drawn. `live` is the page of the run that goes on, if there is one.
+    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing. `live` is
+    the page of the run that goes on, if there is one.
     """
 
     records: list[RunRecord] = field(default_factory=list)
@@ -50,15 +54,18 @@ class Outcome:
     well: bool = True
     stale: bool = False
     drawn_at: float = field(default_factory=time.monotonic)
+    drawing_took: float = 0.0
 
     def draw_if_due(self, plan: Plan, kind: str) -> None:
         """Draw if the last time is long ago, so that it costs no more than a part of a run."""
         self.stale = True
-        if time.monotonic() - self.drawn_at >= SECONDS_BETWEEN_DRAWINGS:
+        pause = max(SECONDS_BETWEEN_DRAWINGS, self.drawing_took / SHARE_OF_DRAWING)
+        if time.monotonic() - self.drawn_at >= pause:
             self.draw(plan, kind)
 
     def draw(self, plan: Plan, kind: str) -> None:
         """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
+        started = time.monotonic()
         try:
             self.results = results_of(plan, kind)
             draw(plan, kind, self.results)
@@ -66,6 +73,7 @@ class Outcome:
             warn(f"not drawn: {type(error).__name__}: {error}")
             self.well = False
         self.stale, self.drawn_at = False, time.monotonic()
+        self.drawing_took = self.drawn_at - started
 
 
 def redraw(plan: Plan) -> int:
@@ -81,24 +89,20 @@ def redraw(plan: Plan) -> int:
     return 0
 
 
-def train_and_draw(plan: Plan) -> int:
+def lead(plan: Plan) -> int:
+    """The same as rank 0 of several. Raises what `train_and_draw` raises, RankLost and CantFollow."""
+    with Leader(plan.world) as leader:
+        # Ranks that are started again go on: --no-resume was for the first time.
+        return train_and_draw(replace(plan, resume=plan.resume or leader.restarted), leader)
+
+
+def train_and_draw(plan: Plan, leader: Leader | None = None) -> int:
     """Load the data, train, time, draw, and print the conclusions; returns the exit code.
 
     Raises what its steps raise, among others FolderInUse, DataError, CheckpointError, RecordError and OSError.
     """
     started = time.monotonic()
-    plan.execution.prepare_process()  # before the first tensor
-    config = plan.experiments[0].config  # all experiments have the same limit and protocol
-    data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
-    tell_about_data(plan.spec, data)
-    if plan.contents:
-        say(plan, f"{plan.spec.name}:\n{bullets(contents_in_words(plan.contents))}")
-    try:
-        data = data.to(plan.execution.device)
-    except RuntimeError as error:
-        raise OSError(
-            f"the images don't fit on {plan.execution.device} ({error}); --device cpu may have room"
-        ) from error
+    data = loaded(plan)
     with sole_writer(plan.output, plan.runs), ExitStack() as stack:
         execution, measured = chosen_execution(plan, data)
         say(plan, measured)
@@ -106,26 +110,51 @@ def train_and_draw(plan: Plan) -> int:
             execution.prepare_process()
         outcome = Outcome(live=stack.enter_context(LivePage(plan, execution.kind)) if plan.live else None)
         if plan.looks:
-            train_until_decided(plan, execution, data, outcome)
+            train_until_decided(plan, execution, data, outcome, leader)
         elif not plan.time_only:
-            train(plan, make_jobs(plan, execution, data.sha256), data, outcome)
-        try:
-            if time_models(plan, data, execution, outcome.records):
-                outcome.stale = True
-        except Exception as error:  # for example out of memory; the runs are already saved
-            warn(f"no timing pass: {type(error).__name__}: {error}")
-            outcome.well = False
-        finally:  # also after Ctrl-C
-            if outcome.stale:
-                outcome.draw(replace(plan, live=False), execution.kind)
-        say(plan, conclusions(outcome.results) if outcome.results else "")
-        say(plan, f"Took {duration(time.monotonic() - started)}.")
-        streams.say(closing_lines(plan, execution.kind, outcome.records))
-        say(plan, in_short_lines(plan, outcome.results))
-        return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
+            train(plan, make_jobs(plan, execution, data.sha256), data, outcome, leader)
+        if leader:
+            leader.dismiss()  # before times are measured
+        return finish(plan, execution, data, outcome, started)
 
 
-def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome: Outcome) -> None:
+def loaded(plan: Plan) -> Splits:
+    """The data on the device, with what is to be said of them. Raises DataError and OSError."""
+    plan.execution.prepare_process()  # before the first tensor
+    config = plan.experiments[0].config  # all experiments have the same limit and protocol
+    data = load_splits(plan.spec, plan.data_dir, plan.download, config.limit, config.protocol)
+    tell_about_data(plan.spec, data)
+    if plan.contents:
+        say(plan, f"{plan.spec.name}:\n{bullets(contents_in_words(plan.contents))}")
+    try:
+        return data.to(plan.execution.device)
+    except RuntimeError as error:
+        raise OSError(
+            f"the images don't fit on {plan.execution.device} ({error}); --device cpu may have room"
+        ) from error
+
+
+def finish(plan: Plan, execution: Execution, data: Splits, outcome: Outcome, started: float) -> int:
+    """Time, draw and print the conclusions after everything has been trained; returns the exit code."""
+    try:
+        if time_models(plan, data, execution, outcome.records):
+            outcome.stale = True
+    except Exception as error:  # for example out of memory; the runs are already saved
+        warn(f"no timing pass: {type(error).__name__}: {error}")
+        outcome.well = False
+    finally:  # also after Ctrl-C
+        if outcome.stale:
+            outcome.draw(replace(plan, live=False), execution.kind)
+    say(plan, conclusions(outcome.results) if outcome.results else "")
+    say(plan, f"Took {duration(time.monotonic() - started)}.")
+    streams.say(closing_lines(plan, execution.kind, outcome.records))
+    say(plan, in_short_lines(plan, outcome.results))
+    return 0 if outcome.well and all(record.status == "finished" for record in outcome.records) else 1
+
+
+def train_until_decided(
+    plan: Plan, execution: Execution, data: Splits, outcome: Outcome, leader: Leader | None
+) -> None:
     """Train until the next look, and on with the models whose contrasts it leaves open.
 
     What is open follows from the records on disk, so that a command that is started again goes on as it would have.
@@ -133,7 +162,7 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
     check_looks(plan, results_of(plan, execution.kind))
     step = plan
     for look, following in zip(plan.looks, (*plan.looks[1:], None), strict=True):
-        train(step, make_jobs(step, execution, data.sha256), data, outcome)
+        train(step, make_jobs(step, execution, data.sha256), data, outcome, leader)
         results = results_of(plan, execution.kind)
         experiments = going_on(plan, results, look)
         if not (experiments and following):
@@ -149,17 +178,20 @@ def train_until_decided(plan: Plan, execution: Execution, data: Splits, outcome:
         )
 
 
-def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome) -> None:
-    """Train the cells that have not finished. Publish each record at once; draw when a model is complete, if due."""
+def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome, leader: Leader | None) -> None:
+    """Train the cells that have not finished. Publish each record at once; draw when a model is complete, if due.
+
+    With a `leader` all ranks train them. Raises what `prepare` and `train_by_ranks` raise.
+    """
     done, waiting, expected = prepare(plan, jobs, data)
     with Progress(waiting, expected, plan.quiet, outcome.live) as progress:
-        if why := why_not_apart(waiting):
+        if leader:
+            trained = train_by_ranks(leader, plan, jobs[0].execution, waiting, progress.epoch_done)
+        elif why := why_not_apart(waiting):
             warn(f"{why}: runs train one after another in this process")
             trained = run_in_turn(waiting, progress.epoch_done)
         else:
-            # Several GPUs get their cells in turns: with 2 of them and 4 processes, 0 1 0 1.
-            devices = list(islice(cycle(plan.devices), plan.processes))
-            trained = run_side_by_side(waiting, devices, progress.epoch_done)
+            trained = run_side_by_side(waiting, plan.places, progress.epoch_done)
         with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
             collect(plan, jobs, done, trained, progress, outcome)
 
@@ -172,7 +204,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     execution = jobs[0].execution
     found = [reusable(job, plan.committed(job.experiment, execution.kind)) for job in jobs if plan.resume]
     done = [record for record in found if record is not None]
-    waiting = [job for job in jobs if job.stem not in {record.stem for record in done}]
+    finished = {record.stem for record in done}
+    waiting = [job for job in jobs if job.stem not in finished]
     if plan.resume:
         waiting = [with_its_threads(job) for job in waiting]
     folder = plan.records_folder(execution.kind)
@@ -189,7 +222,8 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     if plan.looks and not plan.drops_older_records:
         mark_looks(folder)
     expected = forecast(plan, waiting, data, execution)
-    waiting.sort(key=lambda job: list(expected.cells).index(job.stem))
+    place = {stem: i for i, stem in enumerate(expected.cells)}
+    waiting.sort(key=lambda job: place[job.stem])
     say(plan, plan_in_words(plan, jobs, waiting, expected))
     return done, waiting, expected
 
@@ -204,7 +238,8 @@ def collect(
 ) -> None:
     """Publish the records, first those of cells `done` before, then those `trained` now, and draw.
 
-    After an interruption it draws what has been published so far and raises the interruption again.
+    After an interruption it draws what has been published so far and raises the interruption again; not after a loss
+    of other ranks, since this one is to leave soon then.
     """
     kind = jobs[0].execution.kind
     folder = plan.records_folder(kind)
@@ -216,6 +251,8 @@ def collect(
         try:
             if not plan.spec.pinned and latest_data(folder) != record.data_sha256:
                 mark_data(folder, record.data_sha256)
+            if plan.contents and record.status == "finished":
+                remember_data(plan.runs, plan.spec, plan.contents)
             progress.say(publish(folder, record))
         except OSError as error:
             record = replace(record, status="failed", message=str(error))
@@ -250,6 +287,8 @@ def collect(
                 drops = not drop_older(record)
             if awaited[record.model] == 0:
                 outcome.draw_if_due(plan, kind)
+    except RankLost:
+        raise
     except BaseException:
         if published:
             outcome.draw(plan, kind)

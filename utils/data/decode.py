@@ -12,6 +12,16 @@ from utils.files import sha256
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FITS = ("crop", "pad")
+# Of files that people take for images, whether or not we can read them. Without an ending anything can be one.
+IMAGE_ENDINGS = (
+    *("", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ico", ".psd", ".pgm", ".ppm", ".tga", ".exr"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"),
+)
+
+
+class NotAnImage(DataError):
+    """By its content, a file is no image, or not the beginning of one."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,8 @@ class ImageFacts:
 def decode(file: BinaryIO, digest: str, target: Target) -> tuple[np.ndarray, ImageFacts]:
     """The pixels of an image, uint8 of `target.shape`, and what is known of it; `digest` is the hash of its bytes.
 
-    The format is found by content, not by name. Raises DataError, which says what is wrong with the file, whatever
-    Pillow raises.
+    The format is found by content, not by name. Raises NotAnImage or another DataError, which says what is wrong with
+    the file, whatever Pillow raises.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -69,7 +79,7 @@ def decode(file: BinaryIO, digest: str, target: Target) -> tuple[np.ndarray, Ima
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError("not a PNG, JPEG, WebP, BMP, GIF or TIFF image, or broken at its beginning") from error
+        raise NotAnImage("not a PNG, JPEG, WebP, BMP, GIF or TIFF image, or broken at its beginning") from error
     except Exception as error:
         raise DataError(" ".join(str(error).split()) or type(error).__name__) from error
     content = hashlib.blake2b(np.asarray(colour), key=repr(colour.size).encode(), digest_size=16).hexdigest()

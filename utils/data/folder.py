@@ -3,14 +3,14 @@
 Nothing is ever written into the folder itself.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from utils.contents import Contents
-from utils.data.decode import Target
+from utils.data.decode import IMAGE_ENDINGS, NotAnImage, Target
 from utils.data.layout import PARTS, Layout, read_layout, shown_name
 from utils.data.sources import one_at_a_time
 from utils.data.specs import DataError, DatasetSpec
@@ -30,16 +30,28 @@ def read_folder(root: Path, data_dir: Path, target: Target, skip_bad: bool = Fal
     OSError if `data_dir` can't be written.
     """
     layout = read_layout(root)
-    name = shown_name(root.resolve().name) or "images"
+    name = name_of(root)
     store = data_dir / FOLDER / target.folder
     with one_at_a_time(store, FOLDER):
         store.mkdir(parents=True, exist_ok=True)
         facts, faults = decode_files([file.path for file in layout.files], store, target)
+        others = {path for path, fault in faults.items() if is_another_file(path, fault)}
+        faults = {path: fault for path, fault in faults.items() if path not in others}
         if faults and not skip_bad:
-            raise UnusableImages(in_words(root, faults, len(layout.files)))
+            raise UnusableImages(in_words(root, faults, len(layout.files) - len(others)))
         examples = split(layout, {file: facts[file.path] for file in layout.files if file.path in facts})
         spec = keep_set(store, target, name, layout.class_names, examples)
-    return spec, describe(root, name, layout, target, examples, faults)
+    return spec, describe(root, name, layout, target, examples, faults, others)
+
+
+def is_another_file(path: Path, fault: DataError) -> bool:
+    """Whether a file that can't be used is no image by its name either, such as notes beside the images."""
+    return isinstance(fault, NotAnImage) and path.suffix.lower() not in IMAGE_ENDINGS
+
+
+def name_of(root: Path) -> str:
+    """What a folder's data set is called: the folder's name, printable."""
+    return shown_name(root.resolve().name) or "images"
 
 
 def in_words(root: Path, faults: Mapping[Path, DataError], files: int) -> str:
@@ -63,6 +75,7 @@ def describe(
     target: Target,
     examples: Sequence[Example],
     faults: Mapping[Path, DataError],
+    others: Iterable[Path],
 ) -> Contents:
     """What is told about the folder: see `Contents`."""
     counts = {part: [0] * len(layout.class_names) for part in PARTS}
@@ -99,6 +112,7 @@ def describe(
         enlarged=sum(smaller(e.facts.width, e.facts.height) < target.size for e in examples),
         several=tuple(sorted(within(root, example.file.path) for example in examples if example.facts.several)),
         skipped={within(root, path): str(fault) for path, fault in faults.items()},
+        others=Counter(sorted(shown_name(path.suffix.lower()) for path in others)),
         loose=tuple(within(root, path) for path in layout.loose),
         **{kind: tuple(sorted(groups)) for kind, groups in found.items()},
     )

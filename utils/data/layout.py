@@ -118,14 +118,26 @@ def entries(folder: Path) -> list[Path]:
     return [path for path in found if not (path.name.startswith(".") or path.name.lower() in LEFT_BY_SYSTEMS)]
 
 
-def files_in(*folders: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All files in the folders and the folders within them. A link to a folder around it is not followed."""
+def files_in(
+    *folders: Path, above: frozenset[str] = frozenset(), faults: list[DataError] | None = None
+) -> Iterator[Path]:
+    """All files in the folders and the folders within them. A link to a folder around it is not followed.
+
+    A folder that can't be read raises DataError, or joins `faults` where these are given.
+    """
     for folder in folders:
         place = os.path.realpath(folder)
         if place in above:
             continue
-        for path in entries(folder):
+        try:
+            inside = entries(folder)
+        except DataError as error:
+            if faults is None:
+                raise
+            faults.append(error)
+            continue
+        for path in inside:
             if path.is_dir():
-                yield from files_in(path, above=above | {place})
+                yield from files_in(path, above=above | {place}, faults=faults)
             else:
                 yield path

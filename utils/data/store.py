@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
-from utils.data.decode import ImageFacts, Target, decode
+from utils.data.decode import ImageFacts, NotAnImage, Target, decode
 from utils.data.layout import PARTS
 from utils.data.specs import ArraySpec, DataError, DatasetSpec, check_arrays
 from utils.data.split import Example
@@ -128,7 +129,7 @@ def decode_files(
     new: list[ImageFacts] = []
     try:
         with RowWriter(folder / "images.npy", target.shape) as writer:
-            for path, result in zip(paths, _in_parallel(paths, known, target), strict=True):
+            for path, result in zip(paths, decoded(paths, target, known), strict=True):
                 if isinstance(result, DataError):
                     faults[path] = result
                     continue
@@ -143,8 +144,13 @@ def decode_files(
     return facts, faults
 
 
-def _in_parallel(paths: Sequence[Path], known: Mapping[str, Row], target: Target) -> Iterator[Decoded | DataError]:
-    """The result of `_read` for each path, in their order, or the error that it raised."""
+def decoded(
+    paths: Sequence[Path], target: Target, known: Mapping[str, Row] = MappingProxyType({})
+) -> Iterator[Decoded | DataError]:
+    """For each path, in their order: its pixels and what is known of it, or the error that says what is wrong with it.
+
+    Of a file that is `known` there are no pixels but None.
+    """
 
     def read(path: Path) -> Decoded | DataError:
         try:
@@ -170,7 +176,7 @@ def _read(path: Path, known: Mapping[str, Row], target: Target) -> Decoded:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if file.tell() == 0:
-                raise DataError("an empty file")
+                raise NotAnImage("an empty file")
             if digest in known and known[digest].intact:
                 return None, known[digest].facts
             file.seek(0)

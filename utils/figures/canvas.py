@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +20,7 @@ from utils.words import plural
 WIDTH = 9.0  # inches: 10-point text is readable when a README shows the picture 900 pixels wide
 NOTE_LETTERS = 115  # letters that fit on a line of 9-point text
 ROW = 0.21  # inches that a row of text takes
+SEEDS_SHOWN = 50  # one by one, at most: of more, nobody could see any
 ROOM_FOR_ROWS = 3  # of a legend; with more the figure grows
 TITLE_LETTERS = 85  # letters that fit on a line of a figure's title
 STYLE = {
@@ -77,6 +79,16 @@ def seed_count(counts: Sequence[int]) -> str:
     """The numbers of seeds of several models in words: "1 seed", "6 seeds" or "1 to 6 seeds"."""
     low, high = min(counts), max(counts)
     return f"{low} to {high} seeds" if low < high else plural(low, "seed")
+
+
+def seeds_shown(count: int) -> np.ndarray:
+    """Which of `count` seeds are drawn one by one, as indices: all, or SEEDS_SHOWN in equal distances."""
+    return np.linspace(0, count - 1, min(count, SEEDS_SHOWN)).round().astype(int)
+
+
+def each_seed_in_words(most: int) -> str:
+    """Which seeds are drawn one by one, if the model that has most has so many: "each seed" or "each of 50 seeds"."""
+    return "each seed" if most <= SEEDS_SHOWN else f"each of {SEEDS_SHOWN} seeds"
 
 
 def signed(value: float, digits: int) -> str:

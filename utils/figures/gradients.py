@@ -5,7 +5,9 @@ The layers are the weights of the main path, without shortcuts, counted from the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,7 +19,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from utils.figures.canvas import LineStyle, Styles, empty_panel, legend_below, new_figure, seed_count, whole_numbers
+from utils.figures.canvas import (
+    LineStyle,
+    Styles,
+    each_seed_in_words,
+    empty_panel,
+    legend_below,
+    new_figure,
+    seed_count,
+    seeds_shown,
+    whole_numbers,
+)
 from utils.figures.lettering import logarithmic, shortened, shown
 from utils.records.flow import QUANTILES, on_main_path
 from utils.records.record import RunRecord, Runs
@@ -27,11 +39,12 @@ MEDIAN = QUANTILES.index(0.5)
 DEPTH = "depth (layer from the input)"
 ALL_ZERO = "gradients of exactly zero: nothing to draw"
 ZERO_COLOR = "#cccccc"
-SEEDS_NOTE = "Lines: geometric mean over seeds, small points: each seed"
+SEEDS_NOTE = "Lines: geometric mean over seeds, small points: {}"
 BARS_NOTE = f", bars: 95% t-interval, from {FEWEST_SEEDS} seeds up"
 # {epoch: (share of the model's colour, mixed with white; marker; line style)}
 EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
 LEGEND_COLOR = "#333333"
+MODELS_SHOWN = 24  # side by side; a panel of a hundred takes a second
 LAYERS_NAMED = 24  # beside the heat map; of a deeper network every second layer is named, or fewer
 TITLE_POINTS = 175  # the width of a title above one of three panels, in points
 NAME_POINTS = 150  # the width of a layer's name, in points
@@ -49,45 +62,64 @@ def update_ratio(records: Sequence[RunRecord]) -> Figure:
 
 def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Figure:
     """On the left a curve for each layer, on the right the same numbers as a heat map."""
-    records = of_full_length(records)
-    first = records[0]
-    each_seed = main_path(records, array)[..., MEDIAN]
-    means = geometric_mean(each_seed)
+    found = over_seeds(records, array, MEDIAN)
+    first, means = found.first, found.means
     bins, epochs = len(means), len(first.history)
-    note = f". {SEEDS_NOTE}" if len(records) > 1 else ""
-    title = f"{first.model} on {first.data_name}: {quantity} by layer, {seed_count([len(records)])}"
+    note = f". {SEEDS_NOTE.format(each_seed_in_words(found.n))}" if found.n > 1 else ""
+    title = f"{first.model} on {first.data_name}: {quantity} by layer, {seed_count([found.n])}"
     figure = new_figure(5.2, f"{title}\nMedians, {bins // epochs} an epoch{note}")
     axes = figure.subplots(1, 2)
     if np.isnan(means).all():
         for ax in axes:
             empty_panel(ax, ALL_ZERO).set_yticks([])
         return figure
-    layer_curves(axes[0], each_seed, epochs)
+    layer_curves(axes[0], means, found.each_seed if found.n > 1 else (), epochs)
     axes[0].set_ylabel(quantity)
     layer_heat_map(axes[1], means, epochs, main_path_names(first), quantity)
     if np.isnan(means).any():
         figure.supxlabel(
-            f"Grey on the right, a gap on the left: exactly zero{' in one seed or more' if len(records) > 1 else ''}",
+            f"Grey on the right, a gap on the left: exactly zero{' in one seed or more' if found.n > 1 else ''}",
             fontsize=9,
         )
     return figure
 
 
-def of_full_length(records: Sequence[RunRecord]) -> list[RunRecord]:
+def of_full_length(records: Sequence[RunRecord]) -> Iterator[RunRecord]:
     """The runs with as many epochs as the longest; others stopped early, and have no value at its end.
 
     Of these, those with the same layers, since a layer that some step didn't reach is left out of a record.
     """
     longest = max(len(record.history) for record in records)
-    first, *others = (record for record in records if len(record.history) == longest)
-    names = first.arrays["flow_weight_names"]
-    return [first, *(record for record in others if np.array_equal(record.arrays["flow_weight_names"], names))]
+    records = [record for record in records if len(record.history) == longest]
+    names = records[0].arrays["flow_weight_names"]
+    for record in records:
+        if np.array_equal(record.arrays["flow_weight_names"], names):
+            yield record
 
 
-def main_path(records: Sequence[RunRecord], array: str) -> np.ndarray:
-    """`array` of each of the n records, (n, rows, L, ...) float64, for the L main-path weights; NaN for zeros."""
-    main = on_main_path(records[0].arrays["flow_weight_names"])
-    values = np.array([record.arrays[array][:, main] for record in records], dtype=np.float64)
+class OverSeeds(NamedTuple):
+    """An array (rows, L) of the `n` seeds of a model: the geometric mean, and that of each seed to be shown."""
+
+    first: RunRecord
+    n: int
+    means: np.ndarray
+    each_seed: list[np.ndarray]
+
+
+def over_seeds(records: Sequence[RunRecord], array: str, quantile: int) -> OverSeeds:
+    """The values of an array (rows, L, 3) for the main path's L weights and one quantile, read one seed at a time."""
+    first, n, logs, each_seed, kept = None, 0, 0, [], set(seeds_shown(len(records)).tolist())
+    for record in of_full_length(records):
+        values = main_path(record, record.arrays[array][..., quantile])
+        if n in kept:
+            each_seed.append(values)
+        first, n, logs = first or record, n + 1, logs + np.log(values)
+    return OverSeeds(first, n, np.exp(logs / n), each_seed)
+
+
+def main_path(record: RunRecord, values: np.ndarray) -> np.ndarray:
+    """`values` (rows, W) of all weights as float64 (rows, L), for the L main-path weights; NaN for zeros."""
+    values = values[:, on_main_path(record.arrays["flow_weight_names"])].astype(np.float64)
     return np.where(values > 0, values, np.nan)
 
 
@@ -103,16 +135,19 @@ def geometric_mean(each_seed: np.ndarray) -> np.ndarray:
     return np.exp(np.log(each_seed).mean(axis=0))
 
 
-def layer_curves(ax: Axes, each_seed: np.ndarray, epochs: int) -> Axes:
-    """`each_seed` (n, bins, L) over training on a log axis, coloured by depth, with the colour bar below the panel."""
-    seeds, bins, layers = each_seed.shape
+def layer_curves(ax: Axes, means: np.ndarray, each_seed: Sequence[np.ndarray], epochs: int) -> Axes:
+    """`means` (bins, L) over training on a log axis, coloured by depth, with the colour bar below the panel.
+
+    Small points show `each_seed` (bins, L).
+    """
+    bins, layers = means.shape
     middles = (np.arange(bins) + 0.5) * epochs / bins
     # Without the palest end of the colour map, which is hard to see on white.
     colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, layers)))
     for depth, color in enumerate(colors.colors):
-        if seeds > 1:
-            ax.plot(middles, each_seed[:, :, depth].T, "o", color=color, markersize=1.5, markeredgewidth=0, alpha=0.5)
-        ax.plot(middles, geometric_mean(each_seed[:, :, depth]), color=color, linewidth=1.4)
+        for of_seed in each_seed:
+            ax.plot(middles, of_seed[:, depth], "o", color=color, markersize=1.5, markeredgewidth=0, alpha=0.5)
+        ax.plot(middles, means[:, depth], color=color, linewidth=1.4)
     logarithmic(ax)
     label_epochs(ax, epochs)
     by_depth = ScalarMappable(BoundaryNorm(np.arange(layers + 1) + 0.5, layers), colors)
@@ -153,21 +188,24 @@ def label_epochs(ax: Axes, epochs: int) -> None:
 def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
     """The models side by side: gradient norm against depth in the first, a middle and the last epoch.
 
-    `runs` may hold only records with gradient flow.
+    `runs` may hold only records with gradient flow. Of very many models it shows the first.
     """
+    of_all = f", the first {MODELS_SHOWN} of {len(runs)} models" if len(runs) > MODELS_SHOWN else ""
+    runs = dict(islice(runs.items(), MODELS_SHOWN))
     rows = math.ceil(len(runs) / 3)
     columns = math.ceil(len(runs) / rows)
     data = next(iter(runs.values()))[0].data_name
     most = max(map(len, runs.values()))
-    several = f"\n{SEEDS_NOTE}" if most > 1 else ""
+    several = f"\n{SEEDS_NOTE.format(each_seed_in_words(most))}" if most > 1 else ""
     several += BARS_NOTE if most >= FEWEST_SEEDS else ""
-    figure = new_figure(1.6 + 2.6 * rows, f"{data}: gradient norm against depth, median of an epoch's steps{several}")
+    title = f"{data}: gradient norm against depth, median of an epoch's steps{of_all}{several}"
+    figure = new_figure(1.6 + 2.6 * rows, title)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, (model, records) in zip(axes.flat, runs.items(), strict=False):
-        records = of_full_length(records)
-        norms_over_depth(ax, records, styles[model])
-        epochs = ", ".join(map(str, shown_epochs(records[0]).values()))
-        ax.set_title(f"{shown(model, TITLE_POINTS)}\n{seed_count([len(records)])}, epochs {epochs}")
+        first, each_seed = norms_of_shown_epochs(records)
+        norms_over_depth(ax, each_seed, shown_epochs(first), styles[model])
+        epochs = ", ".join(map(str, shown_epochs(first).values()))
+        ax.set_title(f"{shown(model, TITLE_POINTS)}\n{seed_count([len(each_seed)])}, epochs {epochs}")
     for ax in axes.flat[len(runs) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
@@ -187,25 +225,35 @@ def shown_epochs(record: RunRecord) -> dict[str, int]:
     return {"first epoch": 1, **middle, **({"last epoch": last} if last > 1 else {})}
 
 
-def norms_over_depth(ax: Axes, records: Sequence[RunRecord], style: LineStyle) -> Axes:
-    """One model's norms against depth: for each epoch shown, the geometric mean over seeds as a line.
+def norms_of_shown_epochs(records: Sequence[RunRecord]) -> tuple[RunRecord, np.ndarray]:
+    """The first record of full length, and the norms of the main path's weights, (n, shown epochs, L)."""
+    first, each_seed = None, []
+    for record in of_full_length(records):
+        first = first or record
+        rows = [epoch - 1 for epoch in shown_epochs(first).values()]
+        each_seed.append(main_path(record, record.arrays["flow_epoch_norms"][rows]))
+    return first, np.array(each_seed)
+
+
+def norms_over_depth(ax: Axes, each_seed: np.ndarray, epochs: Mapping[str, int], style: LineStyle) -> Axes:
+    """One model's norms (n, epochs, L) against depth: for each epoch, the geometric mean over seeds as a line.
 
     Beside it is a small point for each seed. From 3 seeds on, a bar shows the 95% t-interval of the log norms.
     """
     beside = offset_copy(ax.transData, ax.figure, x=5, units="points")
-    each_seed = main_path(records, "flow_epoch_norms")  # (n, epochs, L)
     depths = np.arange(each_seed.shape[2]) + 1
     ax.set_xlabel(DEPTH)
     if np.isnan(each_seed).all():
         return empty_panel(ax, ALL_ZERO)
-    for label, epoch in shown_epochs(records[0]).items():
+    for row, label in enumerate(epochs):
         ink, marker, line = EPOCH_LOOKS[label]
-        color, norms = tinted(style.color, ink), each_seed[:, epoch - 1]
+        color, norms = tinted(style.color, ink), each_seed[:, row]
         means = geometric_mean(norms)
         ax.plot(depths, means, marker, linestyle=line, color=color, markersize=4, label=label)
-        if len(records) > 1:
-            places = np.broadcast_to(depths, norms.shape)
-            ax.plot(places.T, norms.T, "o", color=color, markersize=2, markeredgewidth=0, transform=beside)
+        if len(norms) > 1:
+            few = norms[seeds_shown(len(norms))]
+            places = np.broadcast_to(depths, few.shape)
+            ax.plot(places.T, few.T, "o", color=color, markersize=2, markeredgewidth=0, transform=beside)
             intervals = [mean_interval(np.log(of_seeds)) for of_seeds in norms.T]
             low, high = np.exp([(interval.low, interval.high) for interval in intervals]).T
             ax.errorbar(depths, means, [means - low, high - means], fmt="none", color=color, linewidth=1, capsize=3)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import offset_copy
 
-from utils.figures.canvas import LineStyle, Styles, signed, whole_numbers
+from utils.figures.canvas import LineStyle, Styles, seeds_shown, signed, whole_numbers
 from utils.figures.lettering import NAME_POINTS, shortened, shown
 from utils.findings.runs import accuracies_of, accuracy_over_seeds
 from utils.findings.verdicts import Verdict
@@ -21,6 +21,7 @@ TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
 POINT_COLOR = "#0072B2"  # for points that belong to no single model
 LEGEND_POINTS = 230  # the width of a model's name in a legend, in points
+MODELS_WITH_BANDS = 16  # in one panel: more bands hide each other, and the lines
 LABEL_LETTERS = 30  # letters that fit on a line of a row's name
 
 
@@ -31,19 +32,20 @@ def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
     return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves])
 
 
-def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
-    """The mean over seeds of `curves` (n, epochs), a band from lowest to highest and, if asked, a thin line each.
+def curve_over_seeds(
+    ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool, band: bool = True
+) -> Axes:
+    """The mean over seeds of `curves` (n, epochs); if asked, a band from lowest to highest, and thin lines of seeds.
 
     Where the value of a seed is not finite, the mean and the band have a gap: a mean of the others would be misleading.
     """
     epochs = np.arange(1, curves.shape[1] + 1)
     single = len(epochs) == 1  # a line and a band through one point would show nothing
-    if len(curves) > 1:
+    if len(curves) > 1 and band:
         ax.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
         if each_seed:
-            ax.plot(
-                epochs, curves.T, "o" if single else "", color=style.color, linewidth=0.6, markersize=2.5, alpha=0.5
-            )
+            look = {"color": style.color, "linewidth": 0.6, "markersize": 2.5, "alpha": 0.5}
+            ax.plot(epochs, curves[seeds_shown(len(curves))].T, "o" if single else "", **look)
         elif single:
             ax.vlines(1, curves.min(), curves.max(), color=style.color, alpha=0.4)
     ax.plot(
@@ -99,9 +101,8 @@ def mark_lowest(ax: Axes, found: Overfitting, color: str = "#f0e442", alpha: flo
 def all_validation_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles) -> Axes:
     """Validation "loss" or "accuracy" of all models together."""
     for model, records in runs.items():
-        curve_over_seeds(
-            ax, curves_of(records, f"val_{quantity}"), styles[model], shown(model, LEGEND_POINTS), each_seed=False
-        )
+        curves, name = curves_of(records, f"val_{quantity}"), shown(model, LEGEND_POINTS)
+        curve_over_seeds(ax, curves, styles[model], name, each_seed=False, band=len(runs) <= MODELS_WITH_BANDS)
     return name_quantity(ax, quantity, "validation ")
 
 
@@ -136,7 +137,8 @@ def cost_bars(ax: Axes, costs: Mapping[str, Sequence[float]], styles: Styles, in
 
 
 def small_points(ax: Axes, values: Sequence[float], height: float, color: str) -> None:
-    """A small point for each value, beside the mark that summarises them."""
+    """A small point for each value, of very many for some, beside the mark that summarises them."""
+    values = np.asarray(values)[seeds_shown(len(values))]
     ax.plot(values, np.full(len(values), height), "o", color=color, markersize=3.5, alpha=0.6, markeredgewidth=0)
 
 
@@ -214,7 +216,8 @@ def accuracy_against(
         spread = [[median - lower], [upper - median]]
         ax.errorbar(median, interval.estimate, half_widths(interval), spread, fmt="none", color=style.color)
         if len(records) > 1:
-            seeds = ax.plot(np.full(len(records), median), accuracies, "o", color=style.color, markersize=3, alpha=0.6)
+            few = accuracies[seeds_shown(len(records))]
+            seeds = ax.plot(np.full(len(few), median), few, "o", color=style.color, markersize=3, alpha=0.6)
             seeds[0].set(transform=beside, markeredgewidth=0)
         label = f"{shown(model, LEGEND_POINTS)}, n = {len(records)}"
         # In front of all bars, since models of equal cost lie on top of each other.

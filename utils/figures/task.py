@@ -14,10 +14,12 @@ from matplotlib.ticker import EngFormatter, Formatter, PercentFormatter, ScalarF
 from utils.figures import panels
 from utils.figures.canvas import (
     NOTE_LETTERS,
+    SEEDS_SHOWN,
     STYLE,
     TITLE_LETTERS,
     LineStyle,
     Styles,
+    each_seed_in_words,
     labelled_lines,
     legend_below,
     model_styles,
@@ -41,6 +43,7 @@ from utils.stats.intervals import FEWEST_SEEDS, mean_interval
 from utils.stats.overfitting import Overfitting
 
 EACH_ROUND = " (small points)"
+DIFFERENCES_SHOWN = 100  # a picture with a row for each of a hundred models' pairs would exceed what a PNG is drawn in
 
 
 def draw_task(results: Results, folder: Path) -> list[Path]:
@@ -103,7 +106,8 @@ def model_curves(records: Sequence[RunRecord], found: Overfitting, style: LineSt
         panels.mark_lowest(ax, found)
     handles = loss_ax.get_legend_handles_labels()[0]
     if len(records) > 1:
-        handles.append(Patch(color="black", alpha=0.15, label="band: lowest to highest seed"))
+        lines = f", lines: {each_seed_in_words(len(records))}" if len(records) > SEEDS_SHOWN else ""
+        handles.append(Patch(color="black", alpha=0.15, label=f"band: lowest to highest seed{lines}"))
     growth = gap_growth_in_words(found)
     note = f"gap's growth since the lowest stretch = validation risen + fit fallen: {growth}"
     legend_below(figure, handles, note if found.val_changes else "")
@@ -112,7 +116,9 @@ def model_curves(records: Sequence[RunRecord], found: Overfitting, style: LineSt
 
 def all_models_curves(runs: Runs, styles: Styles) -> Figure:
     """Validation loss and accuracy of all models together."""
-    title = "mean over seeds, band from the lowest to the highest" if has_several_seeds(runs) else "1 seed"
+    title = "mean over seeds" if has_several_seeds(runs) else "1 seed"
+    if has_several_seeds(runs) and len(runs) <= panels.MODELS_WITH_BANDS:
+        title += ", band from the lowest to the highest"
     figure = new_figure(4.4, f"{data_of(runs)}: validation curves, {title}")
     for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         panels.all_validation_curves(ax, runs, quantity, styles)
@@ -232,7 +238,7 @@ def note_on_seeds(what: str, runs: Runs) -> str:
     if not has_several_seeds(runs):
         return f"{what}: one seed, so no interval."
     interval = f"mean over seeds with its 95% t-interval{from_how_many(runs.values())}"
-    return f"{what}: {interval}, beside it a small point for each seed."
+    return f"{what}: {interval}, beside it a small point for {each_seed_in_words(max(map(len, runs.values())))}."
 
 
 def note_on_times(timing: TimingRecord, rounds: str) -> str:
@@ -241,18 +247,24 @@ def note_on_times(timing: TimingRecord, rounds: str) -> str:
 
 
 def contrasts_figure(verdicts: Sequence[Verdict], title: str, measure: str = "test accuracy") -> Figure:
-    """The planned differences as a forest plot, each with its interval, its seeds and its verdict."""
+    """The planned differences as a forest plot, each with its interval, its seeds and its verdict.
+
+    Of very many it shows the first; the others stand in the text.
+    """
+    if len(verdicts) > DIFFERENCES_SHOWN:
+        title += f", the first {DIFFERENCES_SHOWN} of {len(verdicts):,}"
+        verdicts = verdicts[:DIFFERENCES_SHOWN]
     rows = max(label.count("\n") + 1 for label in panels.differences(verdicts))
     figure = new_figure(1.7 + max(0.6, 0.2 * rows) * len(verdicts), title)
     ax = figure.subplots()
     panels.forest(ax, verdicts, measure)
     look = {"color": panels.POINT_COLOR, "linestyle": ""}
     handles = [Line2D([], [], marker="D", markersize=6, label="difference", **look)]
-    if any(len(verdict.seeds) > 1 for verdict in verdicts):
+    if (most := max(len(verdict.seeds) for verdict in verdicts)) > 1:
         several = from_how_many([verdict.seeds for verdict in verdicts])
         level = verdicts[0].comparison.difference.level
         handles[0].set(label=f"mean over seeds, bar: its {level:.1%} interval{several}")
-        handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label="each seed", **look))
+        handles.append(Line2D([], [], marker="o", markersize=3.5, alpha=0.6, label=each_seed_in_words(most), **look))
     legend_below(figure, [*handles, *ax.get_legend_handles_labels()[0]])
     return figure
 

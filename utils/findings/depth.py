@@ -59,8 +59,11 @@ def depth_verdict(records: Sequence[RunRecord]) -> DepthVerdict:
     that do not differ at all, make the verdict undefined.
     """
     records = [record for record in records if has_flow(record)]
-    ratio = ratio_interval([record.arrays["flow_first_epoch_ratio"] for record in records], np.ones(len(records)))
-    slope = mean_interval([slope_over_depth(_main_path_norms(record, 0)) for record in records])
+    measured = [  # both at once, since each record is read from disk
+        (record.arrays["flow_first_epoch_ratio"], slope_over_depth(_main_path_norms(record, 0))) for record in records
+    ]
+    ratio = ratio_interval([first_over_last for first_over_last, _ in measured], np.ones(len(records)))
+    slope = mean_interval([slope for _, slope in measured])
     if len(records) < FEWEST_SEEDS:
         word = "too few seeds"
     elif np.isnan([ratio.low, slope.low]).any():

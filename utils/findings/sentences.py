@@ -131,12 +131,11 @@ def secondary_sentence(runs: Runs, verdict: Verdict) -> str:
     With one common seed, it adds McNemar's test of these two trained networks.
     """
     pairs = [(a, b) for a, b in paired(runs[verdict.a], runs[verdict.b]) if a.seed in verdict.seeds]
-    correct_a, correct_b = (np.array([_correct(record) for record in records]) for records in zip(*pairs, strict=True))
-    interval = over_images(correct_a, correct_b)
+    interval = over_images(*(map(_correct, records) for records in zip(*pairs, strict=True)))
     text = f"{verdict.b} minus {verdict.a} over test images: {points_with_bounds(interval)}"
     if len(pairs) > 1:
         return text
-    p = mcnemar(correct_a[0], correct_b[0])
+    p = mcnemar(*map(_correct, pairs[0]))
     return f"{text}; these two checkpoints only: McNemar's exact {p_in_words(p)}"
 
 

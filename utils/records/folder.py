@@ -125,13 +125,12 @@ def publish(folder: Path, record: RunRecord) -> str:
     # == leaves the arrays out (`RunRecord.arrays`), so they are compared one by one.
     if old == record and all(np.array_equal(old.arrays[name], array) for name, array in record.arrays.items()):
         return f"{record.stem} is there already"
+    told = f"{record.stem} added ({record.status})"
+    if old is not None and None not in (old.test_accuracy, record.test_accuracy):  # while its arrays are there
+        accuracies = f"test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}"
+        told = f"{record.stem} replaced: {accuracies}, {reproduction(old, record)}"
     write_record(folder, record)
-    if old is None or old.test_accuracy is None or record.test_accuracy is None:
-        return f"{record.stem} added ({record.status})"
-    return (
-        f"{record.stem} replaced: test accuracy {old.test_accuracy:.2%} -> {record.test_accuracy:.2%}, "
-        f"{reproduction(old, record)}"
-    )
+    return told
 
 
 def reproduction(old: RunRecord, new: RunRecord) -> str:

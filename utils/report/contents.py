@@ -1,6 +1,6 @@
 """What a folder of images holds, in words: for the terminal before training, and for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from utils.contents import Contents
 from utils.words import bullets, markdown, picture_link, plural, table, three_digits
@@ -34,9 +34,13 @@ def contents_in_words(contents: Contents) -> list[str]:
         files = plural(len(contents.several), "file")
         found.append(f"{files} with several frames or pages, of which the first counts ({_some(contents.several)})")
     if contents.skipped:
-        files = [f"{path} ({fault})" for path, fault in contents.skipped.items()]
-        they = "it" if len(files) == 1 else "they"
-        found.append(f"{plural(len(files), 'file')} left out, since {they} can't be used: {'; '.join(files)}")
+        files = plural(len(contents.skipped), "file")
+        they = "it" if len(contents.skipped) == 1 else "they"
+        found.append(f"{files} left out, since {they} can't be used: {_by_fault(contents.skipped)}")
+    if contents.others:
+        often = sorted(contents.others.items(), key=lambda entry: (-entry[1], entry[0]))
+        kinds = _some([f"{count:,} {ending}" for ending, count in often])
+        found.append(f"Files in the class folders that are no images count as nothing ({kinds})")
     if contents.loose:
         found.append(
             f"{plural(len(contents.loose), 'file')} outside the class folders left out ({_some(contents.loose)})"
@@ -89,11 +93,19 @@ def _classes(contents: Contents) -> str:
     return beat + (times if contents.imbalance > 1 else "")
 
 
-def _some(names: Sequence[str]) -> str:
+def _by_fault(skipped: Mapping[str, str]) -> str:
+    """Every file that was left out, those with the same fault together."""
+    paths: dict[str, list[str]] = {}
+    for path, fault in skipped.items():
+        paths.setdefault(fault, []).append(path)
+    return "; ".join(f"{', '.join(same)} ({fault})" for fault, same in paths.items())
+
+
+def _some(names: Sequence[str], between: str = ", ") -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return between.join(names[:NAMED]) + more
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:
     more = f"; and {len(groups) - NAMED:,} more" if len(groups) > NAMED else ""
-    return "; ".join(" = ".join(group) for group in groups[:NAMED]) + more
+    return "; ".join(_some(group, " = ") for group in groups[:NAMED]) + more

@@ -68,10 +68,10 @@ TIME = {
 CHANGE = {
     "better": "{what} {changed} {measure} by {lead}: {higher} is better than {lower}",
     "equivalent": "{what} changes {measure} by less than {margin}: {a} and {b} are equivalent",
-    "not distinguished": "what {what} does to {measure} is not decided: it {moved} by {size} on average over {seeds}, "
+    "not distinguished": "what {what} does to {measure} is not decided: it {moved} on average over {seeds}, "
     "which chance could explain",
-    "too few seeds": "it takes {fewest} seeds to say what {what} does to {measure}; so far it {moved} by {size}",
-    "undefined": "what {what} does to {measure} is undefined: it {moved} by the same in every seed, {size}",
+    "too few seeds": "it takes {fewest} seeds to say what {what} does to {measure}; so far it {moved}",
+    "undefined": "what {what} does to {measure} is undefined: it {moved} in every seed alike",
 }
 OVERFITS = {
     "overfits": "{models}: validation loss is lowest around epoch {epoch} and ends {rise} higher, while the loss on "
@@ -229,8 +229,7 @@ def _change(results: Results) -> str:
         measure=results.measure,
         what=f"regularisation by {fields}" if regularised else f"the change of {fields} from {a} to {b}",
         changed="raised" if change > 0 else "lowered",
-        moved="rose" if change > 0 else "fell",
-        size=_points(abs(change)),
+        moved=f"{'rose' if change > 0 else 'fell'} by {_points(abs(change))}" if change else "stayed the same",
         seeds=plural(len(verdict.seeds), "seed"),
         fewest=FEWEST_SEEDS,
     )

@@ -163,12 +163,14 @@ def _log_weights(logs: np.ndarray) -> np.ndarray:
     seeds' different levels don't count.
     """
     seeds, windows = logs.shape
-    others = np.array([[other for other in range(seeds) if other != seed] for seed in range(seeds)])
-    of_others = logs[others]  # (S, S - 1, n)
-    centred = of_others - of_others.mean(axis=2, keepdims=True)
-    interaction = centred - centred.mean(axis=1, keepdims=True)
-    variance = (interaction**2).sum(axis=(1, 2)) / ((seeds - 2) * (windows - 1))
-    return -of_others.mean(axis=1) / np.maximum(np.sqrt(variance / (seeds - 1)), ROUNDING)[:, None]
+    of_others = (logs.sum(axis=0) - logs) / (seeds - 1)
+    interaction = logs - logs.mean(axis=1, keepdims=True)
+    interaction -= interaction.mean(axis=0)
+    squares = interaction**2
+    # Without a seed, the mean of the others moves, so its own deviation is lost n / (n - 1) times.
+    left = np.maximum(squares.sum(axis=0) - squares * seeds / (seeds - 1), 0).sum(axis=1)
+    variance = left / ((seeds - 2) * (windows - 1))
+    return -of_others / np.maximum(np.sqrt(variance / (seeds - 1)), ROUNDING)[:, None]
 
 
 def _variance_of_differences(logs: np.ndarray, width: int) -> float:

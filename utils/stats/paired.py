@@ -7,7 +7,7 @@ and never a p-value of 0.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,17 +95,20 @@ def equivalent(equivalence: Interval, margin: float) -> bool:
     return -margin < equivalence.low and equivalence.high < margin
 
 
-def over_images(correct_a: ArrayLike, correct_b: ArrayLike) -> Interval:
+def over_images(correct_a: Iterable[ArrayLike], correct_b: Iterable[ArrayLike]) -> Interval:
     """The mean accuracy difference and its 95% t-interval over test images: would it hold on new images? (secondary)
 
-    `correct_a` and `correct_b` are bool of shape (seeds, images): one or more seeds, the same for both, and images in
-    the same order. Each image counts once, with its difference averaged over the seeds. So the interval says nothing
-    about new seeds. It assumes that the images are an independent sample of the images that matter. Undefined where
-    `mean_interval` is: for fewer than three images, or models that are correct on the same images. Raises ValueError if
-    the shapes differ.
+    `correct_a` and `correct_b` are bool of shape (seeds, images), read one seed at a time: one or more seeds, the same
+    for both, and images in the same order. Each image counts once, with its difference averaged over the seeds. So the
+    interval says nothing about new seeds. It assumes that the images are an independent sample of the images that
+    matter. Undefined where `mean_interval` is: for fewer than three images, or models that are correct on the same
+    images. Raises ValueError if the shapes differ.
     """
-    a, b = np.array([correct_a, correct_b], dtype=int)
-    return mean_interval((b - a).sum(axis=0) / len(a))
+    total, seeds = 0, 0
+    for of_seed in zip(correct_a, correct_b, strict=True):
+        a, b = np.array(of_seed, dtype=int)
+        total, seeds = total + (b - a), seeds + 1
+    return mean_interval(total / seeds)
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float | None:

@@ -1,0 +1,87 @@
+"""Weights as a finished run leaves them, without the run: random, but answers differ between images and seeds."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from made_records import make_record
+from torch import nn
+
+from utils.command.plan import hashes_of
+from utils.data.specs import DatasetSpec, data_sha256
+from utils.experiment import Experiment
+from utils.files import file_name
+from utils.records.record import write_record
+from utils.training.checkpoint import tensor_bytes
+from utils.training.model import build_model
+from utils.training.sources import model_hash
+
+STRONGER = 6  # than at the start of training, so that probabilities are far from equal
+
+
+def random_net(experiment: Experiment, spec: DatasetSpec, seed: int) -> nn.Module:
+    """The experiment's net with random weights and batch statistics, in evaluation mode."""
+    net = build_model(experiment, spec.image_shape, len(spec.class_names), seed)
+    random = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(generator=random).mul_(0.1)
+            module.running_var.uniform_(0.5, 2, generator=random)
+    with torch.no_grad():
+        *_, last = (module for module in net.modules() if isinstance(module, nn.Linear))
+        last.weight.mul_(STRONGER)
+    return net.eval()
+
+
+def finished_cell(
+    runs: Path,
+    experiment: Experiment,
+    spec: DatasetSpec,
+    seed: int,
+    *,
+    val_accuracy: tuple[float, ...] = (0.5, 0.5),
+    kind: str = "cpu-fp32",
+    without: tuple[str, ...] = (),
+    test_accuracy: float = 0.5,
+    environment: dict | None = None,
+    **changes,
+) -> nn.Module:
+    """A cell's folder in the task's folder `runs`, with its weights and its record; returns the net.
+
+    `changes` are fields of the record, `environment` entries of its environment, of which those of `without` are left
+    out.
+    """
+    net = random_net(experiment, spec, seed)
+    ((_, config_hash),) = hashes_of([experiment], spec).items()
+    record = make_record(
+        experiment.name,
+        seed,
+        epochs=len(val_accuracy),
+        accuracy=test_accuracy,
+        test_total=100,
+        task=runs.name,
+        dataset=spec.name,
+        image_shape=spec.image_shape,
+        class_names=spec.class_names,
+        config_hash=config_hash,
+    )
+    device, precision = kind.split("-")
+    made_by = {"device": device, "precision": precision, "model_hash": model_hash(experiment), **(environment or {})}
+    made_by = {name: value for name, value in (record.environment | made_by).items() if name not in without}
+    history = [{**e, "val_accuracy": value} for e, value in zip(record.history, val_accuracy, strict=True)]
+    changes = {"environment": made_by, "history": history, **changes}
+    if spec.pinned:
+        changes = {"data_sha256": data_sha256(spec, {}), **changes}
+    record = dataclasses.replace(record, **changes)
+    folder = runs / kind / file_name(experiment.name) / config_hash / f"seed{seed}"
+    write_record(folder, record, {folder / "final.safetensors": tensor_bytes(net.state_dict())})
+    return net
+
+
+@torch.no_grad()
+def by_hand(nets, images, spec: DatasetSpec) -> np.ndarray:
+    """Softmax probabilities (seeds, N, K) of uint8 images (N, H, W[, C]), by nothing but PyTorch."""
+    pixels = torch.tensor(np.stack(images), dtype=torch.float64).reshape(len(images), *spec.image_shape[1:], -1) / 255
+    inputs = ((pixels - torch.tensor(spec.mean)) / torch.tensor(spec.std)).permute(0, 3, 1, 2).float()
+    return torch.stack([torch.softmax(net(inputs), dim=1) for net in nets]).numpy()

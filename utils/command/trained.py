@@ -1,0 +1,186 @@
+"""What training left in the runs folder, to be used: models with their final weights, one net for each seed.
+
+In Python, with the options of the command:
+
+    model = load_trained(TASK, "--images", "my_photos")
+    probabilities = model.probabilities(["new1.jpg", "new2.png"])  # (seeds, images, classes)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from utils.checkout import shown
+from utils.command.arguments import parse
+from utils.command.plan import Plan, make_plan
+from utils.command.use import NoWeights
+from utils.data.decode import Target
+from utils.data.images import image_set
+from utils.data.specs import DataError, DatasetSpec
+from utils.data.store import decoded
+from utils.experiment import Experiment, Task
+from utils.files import visible
+from utils.records.folder import latest_data, read_runs
+from utils.records.kinds import shown_kind
+from utils.records.record import RunRecord, Runs
+from utils.training.device import Execution
+from utils.training.model import build_model
+from utils.training.predict import predict
+from utils.training.sources import source_hash
+from utils.words import in_a_row
+
+WEIGHTS = "final.safetensors"
+
+
+class WeightsError(ValueError):
+    """Weights are here, but can't be used; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model with the final weights of each seed, and how it wants its images.
+
+    `records` and `nets`, in evaluation mode, have one entry for each seed. `target` is the form in which images are
+    decoded, the `spec` has their normalisation and the names of the classes.
+    """
+
+    name: str
+    records: tuple[RunRecord, ...]
+    nets: tuple[nn.Module, ...]
+    spec: DatasetSpec
+    target: Target
+    execution: Execution
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.spec.class_names
+
+    def probabilities(self, paths: Sequence[Path | str]) -> np.ndarray:
+        """Softmax probabilities of image files, float32 of shape (seeds, images, classes).
+
+        Raises DataError, which names the first file that can't be read.
+        """
+        pixels = []
+        for path, result in zip(paths, decoded([Path(path) for path in paths], self.target), strict=True):
+            if isinstance(result, DataError):
+                raise DataError(f"{path}: {result}")
+            pixels.append(result[0])
+        return self.probabilities_of(np.stack(pixels))
+
+    def probabilities_of(self, pixels: np.ndarray) -> np.ndarray:
+        """The same of decoded images, uint8 (N, H, W) in grey or (N, H, W, 3) in colour."""
+        images = image_set(pixels, np.zeros(len(pixels)), self.spec).to(self.execution.device)
+        return torch.stack([predict(net, images, self.execution).softmax(1) for net in self.nets]).cpu().numpy()
+
+
+def load_trained(task: Task, *options: str) -> Trained:
+    """The model that the command with these options and --predict takes; of several, the first.
+
+    Raises NoWeights or WeightsError, and what `make_plan` raises. Ends Python, as the command does, if an option is
+    wrong.
+    """
+    plan = make_plan(task, parse(task, [*options, "--predict", "."]))
+    runs, _ = runs_to_predict_by(plan)
+    return load_model(plan, *next(iter(runs.items())))
+
+
+def runs_to_predict_by(plan: Plan) -> tuple[Runs, str]:
+    """{model: its runs}, of each model that --models names, or of the best one, and why it was chosen, in words.
+
+    The best is that of the highest mean validation accuracy: nothing is chosen on the test set. Raises NoWeights.
+    """
+    runs = runs_here(plan)
+    if plan.use.named:
+        return runs, "named by --models"
+    if len(runs) == 1:
+        return runs, "the only model with weights here"
+    accuracy = {name: fmean(record.curve("val_accuracy")[-1] for record in records) for name, records in runs.items()}
+    best = max(accuracy, key=accuracy.get)
+    why = f"the highest mean validation accuracy, {accuracy[best]:.2%}, of the {len(runs)} models with weights here"
+    return {best: runs[best]}, why
+
+
+def runs_here(plan: Plan) -> Runs:
+    """{model: its finished runs that count and whose weights are here}, all of one kind.
+
+    That is the kind of --kind, or else the one that the pages show, or else the one with the most such runs. Raises
+    NoWeights if there are none, or none of a model that --models names.
+    """
+    kinds: dict[str, Runs] = {}
+    left_out: list[str] = []
+    for kind in [path.name for path in visible(plan.runs, "*") if plan.use.kind in ("", path.name)]:
+        runs, reasons = runs_of_kind(plan, kind)
+        left_out += reasons
+        if runs:
+            kinds[kind] = runs
+    shown_now = shown_kind(plan.output / "records", plan.task.name, plan.declared)
+    most = max(kinds.values(), key=lambda runs: sum(map(len, runs.values())), default={})
+    runs = kinds.get(shown_now, most)
+    missing = [experiment.name for experiment in plan.experiments if experiment.name not in runs]
+    if missing and (plan.use.named or not runs):
+        what = f" of the kind {plan.use.kind}" if plan.use.kind else ""
+        why = f" ({'; '.join(left_out)})" if left_out else ""
+        raise NoWeights(f"{shown(plan.runs)} has no weights{what} of {in_a_row(missing)} by this recipe{why}")
+    return runs
+
+
+def runs_of_kind(plan: Plan, kind: str) -> tuple[Runs, list[str]]:
+    """{model: its finished runs that count and whose weights are here}, and a line for each run that doesn't count."""
+    runs: dict[str, list[RunRecord]] = {}
+    left_out: list[str] = []
+    declared = plan.declared._replace(data=plan.declared.data or latest_data(plan.records_folder(kind)))
+    for experiment in plan.experiments:
+        found: list[RunRecord] = []
+        for weights in visible(plan.cells(kind, experiment.name), f"seed*/{WEIGHTS}"):
+            records = read_runs(weights.parent, plan.task.name, declared)
+            found += records.runs.get(experiment.name, [])
+            left_out += [line for line in records.left_out if not line.startswith("epoch")]  # which are checkpoints
+        left_out += [
+            f"{record.stem}.json: from an older version, which doesn't name the model's code"
+            for record in found
+            if not same_code(record, experiment)
+        ]
+        chosen = [r for r in found if same_code(r, experiment) and (not plan.seeds or r.seed in plan.seeds)]
+        if chosen:
+            runs[experiment.name] = sorted(chosen, key=lambda record: record.seed)
+    return runs, left_out
+
+
+def same_code(record: RunRecord, experiment: Experiment) -> bool:
+    """Whether a record that counts is known to be of the model's code: an older one names only what trained it."""
+    return "model_hash" in record.environment or record.environment.get("source_hash") == source_hash(experiment)
+
+
+def load_model(plan: Plan, name: str, records: Sequence[RunRecord]) -> Trained:
+    """The model with the weights of these runs, on the plan's device. Raises WeightsError."""
+    channels, height, width = plan.spec.image_shape
+    if height != width:
+        raise WeightsError(f"images of {plan.spec.name} are {width} x {height} pixels, and a new image is made square")
+    plan.execution.prepare_process()
+    (experiment,) = [experiment for experiment in plan.experiments if experiment.name == name]
+    nets = []
+    for record in records:
+        net = build_model(experiment, plan.spec.image_shape, len(plan.spec.class_names), record.seed)
+        path = plan.cells(record.kind, name) / f"seed{record.seed}" / WEIGHTS
+        try:
+            net.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            fault = " ".join(str(error).split())
+            raise WeightsError(f"{shown(path)} can't be used ({fault}): delete its folder and train again") from error
+        nets.append(plan.execution.place(net).eval())
+    target = Target(height, channels, plan.contents.fit if plan.contents else "crop")
+    return Trained(
+        name=name,
+        records=tuple(records),
+        nets=tuple(nets),
+        spec=plan.spec,
+        target=target,
+        execution=plan.execution,
+    )

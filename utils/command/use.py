@@ -1,0 +1,65 @@
+"""What a command uses that was trained before: `--predict` and `--export`, which train nothing."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.checkout import shown
+from utils.contents import Contents
+from utils.data.remembered import remembered
+from utils.data.specs import DatasetSpec
+
+
+class NoWeights(ValueError):
+    """Nothing that was asked for has been trained here; the message says what and where."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What finished weights are used for: to predict the images at `paths`, or, without any, to be exported.
+
+    `named` is whether --models names the models, and `kind` the kind of weights, "" for the one that the pages show.
+    """
+
+    paths: tuple[Path, ...]
+    named: bool
+    kind: str
+
+
+def use_of_weights(options: argparse.Namespace) -> Use | None:
+    """What the options use weights for; None if they train or draw."""
+    if not (options.predict or options.export):
+        return None
+    return Use(tuple(options.predict or ()), bool(options.models), options.kind or "")
+
+
+def given_for_training(options: argparse.Namespace) -> list[str]:
+    """The given options that mean nothing where weights are used."""
+    meaningless = {
+        "--export": options.export and options.predict,
+        "--csv": options.csv and options.export,
+        "--replot": options.replot,
+        "--time-only": options.time_only,
+        "--until-decided": options.until_decided,
+        "--protocol original": options.protocol == "original",
+        "--fresh": options.fresh,
+        "--no-resume": not options.resume,
+        "--jobs": options.jobs,
+        "--shared": options.shared,
+        f"--precision {options.precision}": options.precision not in ("auto", "fp32"),
+    }
+    return [option for option, given in meaningless.items() if given]
+
+
+def trained_on(runs: Path, name: str, size: int | None, fit: str | None) -> tuple[DatasetSpec, Contents]:
+    """What the folder of images `name` held when nets were last trained on it, in the folder `runs`.
+
+    The images themselves are not read. Only a data set of that `size` and `fit` counts, if these are given. Raises
+    NoWeights.
+    """
+    found = remembered(runs)
+    for spec, contents in reversed(found):
+        if size in (None, contents.size) and fit in (None, contents.fit):
+            return spec, contents
+    others = ", ".join(f"--image-size {contents.size} --fit {contents.fit}" for _, contents in found)
+    raise NoWeights(f"{shown(runs)} has no weights from {name}" + (f" but by {others}" if found else ""))
