@@ -48,7 +48,7 @@ def visit(chromium):
 
     def open_(path, width=1200, scheme="light", **options):
         page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -266,7 +266,7 @@ def test_the_page_of_a_run_loads_itself_again_and_the_last_one_does_not(visit, t
     write(4)
     page.wait_for_selector("#progress >> text=4 of 15 epochs")
     path.write_bytes(page_of(results))
-    page.wait_for_selector("#matrix td", timeout=15_000)
+    page.wait_for_selector("#matrix td")
     page.evaluate("window.stays = true")
     page.wait_for_timeout(6_000)
     assert page.evaluate("window.stays")
