@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from place import HASHES
 
-from utils.command import progress, schedule, steps
+from utils.command import outcome, progress, schedule, steps
 from utils.command.progress import Progress
 from utils.command.schedule import START_SECONDS, Forecast
 from utils.records.timing import read_timing
@@ -101,7 +101,7 @@ def test_a_terminal_shows_the_time_left(place, monkeypatch):
 
 
 def test_a_short_run_draws_once_when_all_is_done(place, monkeypatch):
-    monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 60)
+    monkeypatch.setattr(outcome, "SECONDS_BETWEEN_DRAWINGS", 60)
     assert place.run() == 0
     assert place.drawn == [{"A": [0], "B": [0]}] and read_timing(place.records, HASHES) is not None
     assert place.run("--models", "A", "--seeds", "1") == 0 and place.drawn == [{"A": [0, 1], "B": [0]}]

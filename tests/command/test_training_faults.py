@@ -18,7 +18,7 @@ from torch import nn
 
 from models import FCN
 from utils import files
-from utils.command import outputs, steps
+from utils.command import outcome, outputs, steps
 from utils.data import images as data
 from utils.experiment import Experiment, Task
 from utils.records import folder as record_folder
@@ -95,7 +95,7 @@ def leave_no_room_for_a(monkeypatch, *modules):
 
 def test_records_that_cannot_be_published_fail_and_the_others_go_on(place, monkeypatch, capsys):
     """ENOSPC while one record is written to the output folder."""
-    leave_no_room_for_a(monkeypatch, steps)
+    leave_no_room_for_a(monkeypatch, outcome)
     assert place.run() == 1 and place.trained == ["A-seed0", "B-seed0"]
     told = capsys.readouterr()
     assert "A-seed0 could not be kept" in told.err and f"  {'A-seed0':<32} failed: " in told.out
@@ -118,7 +118,7 @@ def test_a_log_that_cannot_be_written_ends_no_cell(place, monkeypatch):
 def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkeypatch):
     """ENOSPC while the first new record is written to the folder of the old ones."""
     place.old_records("A-seed0", "B-seed1")
-    before, publish = digests(place.records), steps.publish
+    before, publish = digests(place.records), outcome.publish
 
     def full(folder, record):
         if record.model == "A":
@@ -126,7 +126,7 @@ def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkey
             raise NO_SPACE
         return publish(folder, record)
 
-    monkeypatch.setattr(steps, "publish", full)
+    monkeypatch.setattr(outcome, "publish", full)
     assert place.run("--fresh", "--models", "A") == 1
     after = digests(place.records)
     assert {name: after[name] for name in before} == before
@@ -135,7 +135,7 @@ def test_fresh_drops_nothing_for_a_record_that_cannot_be_published(place, monkey
 def test_fresh_keeps_what_finished_beside_a_record_that_cannot_be_published(place, monkeypatch, capsys):
     """ENOSPC for the first of three new records, also when the older ones have made room."""
     place.old_records("A-seed0", "B-seed1", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE))
-    leave_no_room_for_a(monkeypatch, steps, record_folder)
+    leave_no_room_for_a(monkeypatch, outcome, record_folder)
     assert place.run("--fresh", task=task_of(A=RECIPE, B=RECIPE, C=RECIPE)) == 1
     records = sorted(path.name for path in place.records.glob("*-seed*.json"))
     assert records == ["B-seed0.json", "C-seed0.json"]
@@ -189,7 +189,7 @@ def test_a_finished_cell_that_cannot_be_published_again_has_failed(place, monkey
     def full(folder, record):
         raise NO_SPACE
 
-    monkeypatch.setattr(steps, "publish", full)
+    monkeypatch.setattr(outcome, "publish", full)
     assert place.run() == 1 and place.trained == []
     assert f"  {'A-seed0':<32} failed: " in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ import pytest
 from made_records import make_record
 from place import RECIPE, SMALL, TASK, WITH_ABLATION, digests
 
-from utils.command import processes, schedule, steps
+from utils.command import outcome, processes, schedule, steps
 from utils.experiment import Contrast, Experiment, Task
 from utils.records.record import write_record
 
@@ -103,7 +103,7 @@ def test_only_models_of_open_contrasts_get_more_seeds(made, capsys):
 
 def test_results_are_drawn_at_each_look_however_short_the_run(made, monkeypatch):
     """An interruption may come before the next run ends."""
-    monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 60)
+    monkeypatch.setattr(outcome, "SECONDS_BETWEEN_DRAWINGS", 60)
     assert decide(made) == 0
     assert made.drawn == [{name: [0, 1, 2] for name in "ABC"}, {"A": [0, 1, 2], "B": [*range(6)], "C": [*range(6)]}]
 

@@ -10,7 +10,7 @@ from made_records import make_record, make_timing
 
 from models import FCN
 from utils import cli
-from utils.command import devices, outputs, plan, processes, schedule, steps
+from utils.command import devices, outcome, outputs, plan, processes, schedule, steps
 from utils.command.plan import hashes_of
 from utils.data import specs as datasets
 from utils.data.sources import load_arrays
@@ -131,8 +131,8 @@ def place(tmp_path, monkeypatch) -> Place:
     # In this process, which a test can watch and break: starting another takes seconds.
     monkeypatch.setattr(steps, "why_not_apart", lambda jobs: "")
     monkeypatch.setattr(steps, "run_side_by_side", lambda jobs, _, on_epoch: processes.run_in_turn(jobs, on_epoch))
-    monkeypatch.setattr(steps, "SECONDS_BETWEEN_DRAWINGS", 0)
-    monkeypatch.setattr(steps, "SHARE_OF_DRAWING", math.inf)
+    monkeypatch.setattr(outcome, "SECONDS_BETWEEN_DRAWINGS", 0)
+    monkeypatch.setattr(outcome, "SHARE_OF_DRAWING", math.inf)
     for module in (steps, devices):
         monkeypatch.setattr(module, "physical_cores", lambda: 1)
     for cost in ("seconds_per_step", "seconds_per_image"):  # equal models are trained in the declared order

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from utils import streams
 from utils.checkout import CHECKOUT, git, git_distrusts_owner, shown
 from utils.command.one_page import NAME, write_report
 from utils.command.plan import Plan
@@ -228,3 +229,9 @@ def where_the_pages_are(plan: Plan, kind: str) -> str:
         f"Pictures and RESULTS.md of {kind}: {shown(plan.output / kind)}; records: {shown(plan.records_folder(kind))}\n"
         f"{where} still show {instead}. To show {kind}: the same command with --replot --kind {kind}{not_both}"
     )
+
+
+def say(plan: Plan, text: str) -> None:
+    """Print a text, if there is one and --quiet doesn't forbid it."""
+    if text and not plan.quiet:
+        streams.say(text)

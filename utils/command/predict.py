@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.checkout import shown
+from utils.command.outputs import say
 from utils.command.plan import Plan
-from utils.command.steps import say
 from utils.command.trained import Trained, load_model, runs_to_predict_by
 from utils.data.decode import ImageFacts
 from utils.data.layout import files_in, shown_name

@@ -17,14 +17,15 @@ from utils.command.added import remember
 from utils.command.claims import Claim, ClaimLost, Claims
 from utils.command.devices import cores_for
 from utils.command.locks import sole_writer
-from utils.command.outputs import plan_in_words
+from utils.command.outcome import Outcome, collect
+from utils.command.outputs import plan_in_words, say
 from utils.command.plan import Plan
 from utils.command.preflight import check_models, check_records, check_room, ready, reusable
 from utils.command.processes import run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.ranks import CantFollow
 from utils.command.schedule import chosen_execution, forecast, make_jobs
-from utils.command.steps import Outcome, collect, finish, loaded, say
+from utils.command.steps import finish, loaded
 from utils.data.images import Splits
 from utils.files import file_name, remove_leftovers, sha256, write_atomically
 from utils.records.record import RecordError, RunRecord, read_record, to_json

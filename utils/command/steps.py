@@ -1,29 +1,27 @@
 """The steps of a command: load the data, train the cells, time the models, draw."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from utils import streams
 from utils.command.added import enlarged, remember
 from utils.command.live import LivePage
 from utils.command.locks import sole_writer
 from utils.command.looks import check_looks, going_on, look_in_words
-from utils.command.outputs import closing_lines, draw, in_short_lines, plan_in_words, results_of
+from utils.command.outcome import Outcome, collect
+from utils.command.outputs import closing_lines, draw, in_short_lines, plan_in_words, results_of, say
 from utils.command.plan import Plan
 from utils.command.preflight import check_everything, check_models, reusable, tell_about_data, with_its_threads
 from utils.command.processes import run_in_turn, run_side_by_side, why_not_apart
 from utils.command.progress import Progress
 from utils.command.ranks import train_by_ranks
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
-from utils.command.session import Leader, RankLost
+from utils.command.session import Leader
 from utils.data.images import Splits, load_splits
-from utils.data.remembered import remember_data
 from utils.files import remove_leftovers
-from utils.findings.results import Results
-from utils.records.folder import drop_records, latest_data, mark_data, mark_looks, publish
+from utils.records.folder import mark_looks
 from utils.records.record import RunRecord
 from utils.records.timing import read_timing, write_timing
 from utils.report.conclusions import conclusions
@@ -33,47 +31,6 @@ from utils.timing.models import timing_pass
 from utils.training.cell import CellJob
 from utils.training.device import Execution, physical_cores
 from utils.words import bullets, duration
-
-SECONDS_BETWEEN_DRAWINGS = 60
-SHARE_OF_DRAWING = 0.1  # of the time while training, at most: thousands of records take a minute to draw
-
-
-@dataclass
-class Outcome:
-    """The outcome of a command.
-
-    `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
-    the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
-    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing. `live` is
-    the page of the run that goes on, if there is one.
-    """
-
-    records: list[RunRecord] = field(default_factory=list)
-    results: Results | None = None
-    live: LivePage | None = None
-    well: bool = True
-    stale: bool = False
-    drawn_at: float = field(default_factory=time.monotonic)
-    drawing_took: float = 0.0
-
-    def draw_if_due(self, plan: Plan, kind: str) -> None:
-        """Draw if the last time is long ago, so that it costs no more than a part of a run."""
-        self.stale = True
-        pause = max(SECONDS_BETWEEN_DRAWINGS, self.drawing_took / SHARE_OF_DRAWING)
-        if time.monotonic() - self.drawn_at >= pause:
-            self.draw(plan, kind)
-
-    def draw(self, plan: Plan, kind: str) -> None:
-        """Draw from the records on disk. An error is only printed, so that the remaining cells are still trained."""
-        started = time.monotonic()
-        try:
-            self.results = results_of(plan, kind)
-            draw(plan, kind, self.results)
-        except Exception as error:
-            warn(f"not drawn: {type(error).__name__}: {error}")
-            self.well = False
-        self.stale, self.drawn_at = False, time.monotonic()
-        self.drawing_took = self.drawn_at - started
 
 
 def redraw(plan: Plan) -> int:
@@ -228,75 +185,6 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     return done, waiting, expected
 
 
-def collect(
-    plan: Plan,
-    jobs: Sequence[CellJob],
-    done: Sequence[RunRecord],
-    trained: Iterator[RunRecord],
-    progress: Progress,
-    outcome: Outcome,
-) -> None:
-    """Publish the records, first those of cells `done` before, then those `trained` now, and draw.
-
-    After an interruption it draws what has been published so far and raises the interruption again; not after a loss
-    of other ranks, since this one is to leave soon then.
-    """
-    kind = jobs[0].execution.kind
-    folder = plan.records_folder(kind)
-    awaited = Counter(job.experiment.name for job in jobs)  # {model: runs that are still to come}
-    published: list[RunRecord] = []
-
-    def keep(record: RunRecord) -> RunRecord:
-        """Publish a record; one that can't be, for example on a full disk, is that of a failed cell."""
-        try:
-            if not plan.spec.pinned and latest_data(folder) != record.data_sha256:
-                mark_data(folder, record.data_sha256)
-            if plan.contents and record.status == "finished":
-                remember_data(plan.runs, plan.spec, plan.contents)
-            progress.say(publish(folder, record))
-        except OSError as error:
-            record = replace(record, status="failed", message=str(error))
-            progress.say(f"{record.stem} could not be kept: {error}")
-        if record.status == "finished":
-            record = replace(record, arrays={})  # on the disk now: thousands would fill the memory
-        published.append(record)
-        awaited[record.model] -= 1
-        return record
-
-    def drop_older(record: RunRecord) -> bool:
-        """Older records go only once a new run has finished, so that a command that fails loses no evidence."""
-        if record.status == "finished":
-            drop_records(folder, keep=published)
-            if plan.looks:
-                mark_looks(folder)
-        return record.status == "finished"
-
-    drops = plan.drops_older_records
-    try:
-        for record in done:
-            record = keep(record)
-            if record.status == "failed":
-                outcome.records.append(record)
-            if drops and len(done) == len(jobs):
-                drops = not drop_older(record)
-        if 0 in awaited.values():
-            outcome.draw_if_due(plan, kind)
-        for record in trained:
-            progress.cell_done(record.stem)
-            record = keep(record)
-            outcome.records.append(record)
-            if drops:
-                drops = not drop_older(record)
-            if awaited[record.model] == 0:
-                outcome.draw_if_due(plan, kind)
-    except RankLost:
-        raise
-    except BaseException:
-        if published:
-            outcome.draw(plan, kind)
-        raise
-
-
 def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequence[RunRecord]) -> bool:
     """Run the timing pass, with all cores and nothing else running; returns whether there was one.
 
@@ -319,8 +207,3 @@ def time_models(plan: Plan, data: Splits, execution: Execution, records: Sequenc
     execution.prepare_process()
     write_timing(folder, timing_pass(plan.compared, plan.hashes, plan.declared.code, data, execution, plan.smoke))
     return True
-
-
-def say(plan: Plan, text: str) -> None:
-    if not plan.quiet and text:
-        streams.say(text)
