@@ -87,8 +87,8 @@ def seeds_shown(count: int) -> np.ndarray:
 
 
 def each_seed_in_words(most: int) -> str:
-    """How many seeds are drawn one by one, if the model that has most has so many: "each seed" or "50 of the seeds"."""
-    return "each seed" if most <= SEEDS_SHOWN else f"{SEEDS_SHOWN} of the seeds"
+    """Which seeds are drawn one by one, if the model that has most has so many: "each seed" or "each of 50 seeds"."""
+    return "each seed" if most <= SEEDS_SHOWN else f"each of {SEEDS_SHOWN} seeds"
 
 
 def signed(value: float, digits: int) -> str:

@@ -6,6 +6,7 @@ The layers are the weights of the main path, without shortcuts, counted from the
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,7 @@ BARS_NOTE = f", bars: 95% t-interval, from {FEWEST_SEEDS} seeds up"
 # {epoch: (share of the model's colour, mixed with white; marker; line style)}
 EPOCH_LOOKS = {"first epoch": (0.5, "o", ":"), "middle epoch": (0.75, "s", "--"), "last epoch": (1.0, "^", "-")}
 LEGEND_COLOR = "#333333"
+MODELS_SHOWN = 24  # side by side; a panel of a hundred takes a second
 LAYERS_NAMED = 24  # beside the heat map; of a deeper network every second layer is named, or fewer
 TITLE_POINTS = 175  # the width of a title above one of three panels, in points
 NAME_POINTS = 150  # the width of a layer's name, in points
@@ -186,15 +188,18 @@ def label_epochs(ax: Axes, epochs: int) -> None:
 def gradient_by_depth(runs: Runs, styles: Styles) -> Figure:
     """The models side by side: gradient norm against depth in the first, a middle and the last epoch.
 
-    `runs` may hold only records with gradient flow.
+    `runs` may hold only records with gradient flow. Of very many models it shows the first.
     """
+    of_all = f", the first {MODELS_SHOWN} of {len(runs)} models" if len(runs) > MODELS_SHOWN else ""
+    runs = dict(islice(runs.items(), MODELS_SHOWN))
     rows = math.ceil(len(runs) / 3)
     columns = math.ceil(len(runs) / rows)
     data = next(iter(runs.values()))[0].data_name
     most = max(map(len, runs.values()))
     several = f"\n{SEEDS_NOTE.format(each_seed_in_words(most))}" if most > 1 else ""
     several += BARS_NOTE if most >= FEWEST_SEEDS else ""
-    figure = new_figure(1.6 + 2.6 * rows, f"{data}: gradient norm against depth, median of an epoch's steps{several}")
+    title = f"{data}: gradient norm against depth, median of an epoch's steps{of_all}{several}"
+    figure = new_figure(1.6 + 2.6 * rows, title)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, (model, records) in zip(axes.flat, runs.items(), strict=False):
         first, each_seed = norms_of_shown_epochs(records)

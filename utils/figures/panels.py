@@ -21,6 +21,7 @@ TRAIN_STYLE = LineStyle("#999999", "-", "")
 FIT_STYLE = LineStyle("#333333", "-", "")
 POINT_COLOR = "#0072B2"  # for points that belong to no single model
 LEGEND_POINTS = 230  # the width of a model's name in a legend, in points
+MODELS_WITH_BANDS = 16  # in one panel: more bands hide each other, and the lines
 LABEL_LETTERS = 30  # letters that fit on a line of a row's name
 
 
@@ -31,14 +32,16 @@ def curves_of(records: Sequence[RunRecord], metric: str) -> np.ndarray:
     return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves])
 
 
-def curve_over_seeds(ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool) -> Axes:
-    """The mean over seeds of `curves` (n, epochs), a band from lowest to highest and, if asked, thin lines of seeds.
+def curve_over_seeds(
+    ax: Axes, curves: np.ndarray, style: LineStyle, label: str, *, each_seed: bool, band: bool = True
+) -> Axes:
+    """The mean over seeds of `curves` (n, epochs); if asked, a band from lowest to highest, and thin lines of seeds.
 
     Where the value of a seed is not finite, the mean and the band have a gap: a mean of the others would be misleading.
     """
     epochs = np.arange(1, curves.shape[1] + 1)
     single = len(epochs) == 1  # a line and a band through one point would show nothing
-    if len(curves) > 1:
+    if len(curves) > 1 and band:
         ax.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
         if each_seed:
             look = {"color": style.color, "linewidth": 0.6, "markersize": 2.5, "alpha": 0.5}
@@ -98,9 +101,8 @@ def mark_lowest(ax: Axes, found: Overfitting) -> Axes:
 def all_validation_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles) -> Axes:
     """Validation "loss" or "accuracy" of all models together."""
     for model, records in runs.items():
-        curve_over_seeds(
-            ax, curves_of(records, f"val_{quantity}"), styles[model], shown(model, LEGEND_POINTS), each_seed=False
-        )
+        curves, name = curves_of(records, f"val_{quantity}"), shown(model, LEGEND_POINTS)
+        curve_over_seeds(ax, curves, styles[model], name, each_seed=False, band=len(runs) <= MODELS_WITH_BANDS)
     return name_quantity(ax, quantity, "validation ")
 
 

@@ -43,6 +43,7 @@ from utils.stats.intervals import FEWEST_SEEDS, mean_interval
 from utils.stats.overfitting import Overfitting
 
 EACH_ROUND = " (small points)"
+DIFFERENCES_SHOWN = 100  # a picture with a row for each of a hundred models' pairs would exceed what a PNG is drawn in
 
 
 def draw_task(results: Results, folder: Path) -> list[Path]:
@@ -115,7 +116,9 @@ def model_curves(records: Sequence[RunRecord], found: Overfitting, style: LineSt
 
 def all_models_curves(runs: Runs, styles: Styles) -> Figure:
     """Validation loss and accuracy of all models together."""
-    title = "mean over seeds, band from the lowest to the highest" if has_several_seeds(runs) else "1 seed"
+    title = "mean over seeds" if has_several_seeds(runs) else "1 seed"
+    if has_several_seeds(runs) and len(runs) <= panels.MODELS_WITH_BANDS:
+        title += ", band from the lowest to the highest"
     figure = new_figure(4.4, f"{data_of(runs)}: validation curves, {title}")
     for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         panels.all_validation_curves(ax, runs, quantity, styles)
@@ -244,7 +247,13 @@ def note_on_times(timing: TimingRecord, rounds: str) -> str:
 
 
 def contrasts_figure(verdicts: Sequence[Verdict], title: str, measure: str = "test accuracy") -> Figure:
-    """The planned differences as a forest plot, each with its interval, its seeds and its verdict."""
+    """The planned differences as a forest plot, each with its interval, its seeds and its verdict.
+
+    Of very many it shows the first; the others stand in the text.
+    """
+    if len(verdicts) > DIFFERENCES_SHOWN:
+        title += f", the first {DIFFERENCES_SHOWN} of {len(verdicts):,}"
+        verdicts = verdicts[:DIFFERENCES_SHOWN]
     rows = max(label.count("\n") + 1 for label in panels.differences(verdicts))
     figure = new_figure(1.7 + max(0.6, 0.2 * rows) * len(verdicts), title)
     ax = figure.subplots()
