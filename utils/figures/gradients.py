@@ -84,13 +84,14 @@ def over_training(records: Sequence[RunRecord], array: str, quantity: str) -> Fi
     return figure
 
 
-def of_full_length(records: Sequence[RunRecord]) -> Iterator[RunRecord]:
-    """The runs with as many epochs as the longest; others stopped early, and have no value at its end.
-
-    Of these, those with the same layers, since a layer that some step didn't reach is left out of a record.
-    """
+def of_full_length(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs with as many epochs as the longest; others stopped early, and have no value at its end."""
     longest = max(len(record.history) for record in records)
-    records = [record for record in records if len(record.history) == longest]
+    return [record for record in records if len(record.history) == longest]
+
+
+def with_same_layers(records: Sequence[RunRecord]) -> Iterator[RunRecord]:
+    """Those with the layers of the first, since a layer that some step didn't reach is left out of a record."""
     names = records[0].arrays["flow_weight_names"]
     for record in records:
         if np.array_equal(record.arrays["flow_weight_names"], names):
@@ -108,13 +109,14 @@ class OverSeeds(NamedTuple):
 
 def over_seeds(records: Sequence[RunRecord], array: str, quantile: int) -> OverSeeds:
     """The values of an array (rows, L, 3) for the main path's L weights and one quantile, read one seed at a time."""
-    first, n, logs, each_seed, kept = None, 0, 0, [], set(seeds_shown(len(records)).tolist())
-    for record in of_full_length(records):
+    records = of_full_length(records)
+    n, logs, each_seed, kept = 0, 0, [], set(seeds_shown(len(records)).tolist())
+    for record in with_same_layers(records):
         values = main_path(record, record.arrays[array][..., quantile])
         if n in kept:
             each_seed.append(values)
-        first, n, logs = first or record, n + 1, logs + np.log(values)
-    return OverSeeds(first, n, np.exp(logs / n), each_seed)
+        n, logs = n + 1, logs + np.log(values)
+    return OverSeeds(records[0], n, np.exp(logs / n), each_seed)
 
 
 def main_path(record: RunRecord, values: np.ndarray) -> np.ndarray:
@@ -227,12 +229,10 @@ def shown_epochs(record: RunRecord) -> dict[str, int]:
 
 def norms_of_shown_epochs(records: Sequence[RunRecord]) -> tuple[RunRecord, np.ndarray]:
     """The first record of full length, and the norms of the main path's weights, (n, shown epochs, L)."""
-    first, each_seed = None, []
-    for record in of_full_length(records):
-        first = first or record
-        rows = [epoch - 1 for epoch in shown_epochs(first).values()]
-        each_seed.append(main_path(record, record.arrays["flow_epoch_norms"][rows]))
-    return first, np.array(each_seed)
+    records = of_full_length(records)
+    rows = [epoch - 1 for epoch in shown_epochs(records[0]).values()]
+    norms = (main_path(record, record.arrays["flow_epoch_norms"][rows]) for record in with_same_layers(records))
+    return records[0], np.array(list(norms))
 
 
 def norms_over_depth(ax: Axes, each_seed: np.ndarray, epochs: Mapping[str, int], style: LineStyle) -> Axes:
