@@ -159,7 +159,7 @@ class FakeProcess:
     def work(self, number):
         with suppress(EOFError, OSError):
             while True:
-                job = self.connection.recv()
+                job, _ = self.connection.recv()
                 if job.experiment.name == "dies":
                     break
                 fails = job.experiment.name == "fails"
