@@ -14,6 +14,7 @@ from made_records import CIFAR_CLASSES
 
 from utils.figures.interactive import draw_charts
 from utils.findings.sentences import accuracy_sentence
+from utils.report import html_parts
 from utils.report.definitions import DEFINITIONS
 from utils.report.html import LIVE, Live, Setting, report_page
 from utils.report.original import Original
@@ -114,6 +115,13 @@ def test_its_size_keeps_within_its_limits():
     assert 3_500_000 < len(content) < 4_000_000
     shown = len(data_in(Page(content))["images"])
     assert shown > 500
+
+
+def test_of_very_many_predictions_it_keeps_the_first_seeds_and_says_so(results, charts, monkeypatch):
+    monkeypatch.setattr(html_parts, "MOST_PACKED", len(data_in(Page(page_of(results, None, charts)))["packed"]) - 1)
+    page = Page(page_of(results, None, charts))
+    assert "have the first 1 seed, as many as fit" in page.text
+    assert [model["seeds"] for model in data_in(page)["models"]] == [[0]] * 3
 
 
 def test_a_hundred_and_twenty_classes_of_twelve_models():
