@@ -6,6 +6,7 @@ look, `report.js` what can be switched, sorted and clicked. Jinja escapes all th
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -136,7 +137,7 @@ def _values(
         "looks": looks,
         "whole": made is not None,
         "title": f"Results on {_data_name(results)}",
-        "short": [(f"{s.text}.", ANCHORS[s.section]) for s in in_short(told, original)] if told else [],
+        "short": [(f"{_plain(s.text)}.", ANCHORS[s.section]) for s in in_short(told, original)] if told else [],
         "curves": curve_tables(runs),
         "left_out": results.left_out,
         "data": {},
@@ -150,7 +151,7 @@ def _values(
     flow = {model: list(filter(has_flow, runs[model])) for model in drawn}
     return common | {
         "about": what_was_run(runs, _data_name(results)),
-        "seeds_note": sentence_on_seeds(results),
+        "seeds_note": _plain(sentence_on_seeds(results)),
         "costs": [name for name in charts if name.startswith("cost-")],
         "main": _columns(results),
         "onsets": overfitting_list(results),
@@ -171,6 +172,11 @@ def _values(
         "has_images": setting.images is not None,
         "data": matrix_data(runs, made),
     }
+
+
+def _plain(text: str) -> str:
+    """A sentence without Markdown's marks around options."""
+    return re.sub(r"`(--[^`]+)`", r"\1", text)
 
 
 def _first(results: Results) -> RunRecord:
