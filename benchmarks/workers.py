@@ -26,15 +26,18 @@ from utils.words import duration, table
 RECORDS = CHECKOUT / "plots/task_1_2/records/cpu-bf16"
 WORKERS, SEEDS = [1, 8, 32, 128, 512, 1000], [32, 128, 1000]
 RECORD_BYTES = 90_000  # of a record, JSON and arrays
+# A rank's own each second, under torchrun: its beat; twice its three looks at rank 0; twice rank 0's two looks at it.
+REQUESTS_A_RANK = 1 + 2 * 3 + 2 * 2
 MEASURED_SECONDS = 2.0  # of each kind of request
 
 
 class Costs(NamedTuple):
-    """Seconds: of a worker from its start to its first step, of a claim by the store, of a record through the store."""
+    """Seconds: of a worker from its start to its first claim; of the store for a claim, a record, any other request."""
 
     start: float
     claim: float
     record: float
+    request: float
 
 
 class Run(NamedTuple):
@@ -122,6 +125,7 @@ def row(seeds: int, workers: int, costs: Costs, cells: Sequence[tuple[str, float
         f"{declared.makespan / bound:.3f}",
         f"{sum(order) / (workers * found.makespan):.1%}",
         f"{found.waited / workers:.2f}",
+        f"{REQUESTS_A_RANK * workers * costs.request:.0%}",
         what_limits(order, workers, costs, found.makespan),
     ]
 
@@ -136,7 +140,7 @@ def main() -> None:
     in_fresh_process(load_splits, CIFAR10, options.data_dir, False)
     start, rates = time.perf_counter() - started, rates_of_store()
     sending = 1 / rates[f"set of {RECORD_BYTES:,} bytes"]
-    costs = Costs(start, 1 / rates["add"], 2 * sending)  # a record is sent and fetched
+    costs = Costs(start, 1 / rates["add"], 2 * sending, 1 / rates["get"])  # a record is sent and fetched
     print(f"A worker is ready after {start:.1f} s (Python, PyTorch, CIFAR-10 from the cache).\n")
     print(table(["request to a TCPStore, one client", "a second"], [[name, f"{r:,.0f}"] for name, r in rates.items()]))
     header = ["seeds", "cells", "workers", "takes", "over the bound", "in declared order", "efficiency"]
@@ -144,7 +148,7 @@ def main() -> None:
     for seeds in options.seeds:
         cells = recorded_seconds(seeds)
         lines += [row(seeds, workers, costs, cells) for workers in options.workers]
-    print(f"\n{table([*header, 'waits for the store, s', 'limited by'], lines)}")
+    print(f"\n{table([*header, 'waits for the store, s', 'ranks keep it busy', 'limited by'], lines)}")
 
 
 if __name__ == "__main__":

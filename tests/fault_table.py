@@ -39,6 +39,10 @@ FILES = (
     "test_split",
     "test_folder",
     "test_own_images",
+    "test_remembered",
+    "test_trained",
+    "test_predict",
+    "test_export",
 )
 INTRODUCTION = """# Faults
 

@@ -64,7 +64,7 @@ def test_one_variant_can_be_run_alone_and_no_timing_pass_is_due(place, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ablation", "--models", "A"], "adds to all models"),
+        (["--ablation", "--models", "A"], "not allowed with --models: it adds to all models"),
         (["--protocol", "original", "--ablation"], "has no ablation; choose from A, B"),
         (["--protocol", "original", "--models", "A-Decay"], "has no ablation; choose from A, B"),
         (["--protocol", "original", "--time-only"], "not allowed with --protocol original"),

@@ -105,7 +105,7 @@ def test_a_failed_run_never_replaces_a_finished_one(checkout):
         (["--lr", "nan"], "above 0"),
         (["--lr", "inf"], "above 0"),
         (["--lr", "-0.1"], "above 0"),
-        (["--seeds", "1", "1"], "names a seed twice"),
+        (["--seeds", "1", "1"], "names one twice"),
         (["--seeds", "-1"], "0 or more"),
         (["--limit", "0"], "1 or more"),
         (["--momentum", "0.9"], "Adam"),

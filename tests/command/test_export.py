@@ -19,6 +19,7 @@ import task_1_1_mnist
 import task_1_2_cifar
 from utils.command.added import load
 from utils.command.export import onnx_bytes
+from utils.command.libraries import enlargement
 from utils.command.trained import Trained
 from utils.data.decode import Target
 from utils.data.specs import CIFAR10, DIGITS, MNIST
@@ -81,7 +82,7 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     before = digests(place.folder)
     out, err = export()
     path = place.runs / "tiny" / "export" / "A.onnx"
-    assert out == f"A, seed 3 (cpu-fp32): {path}\n" and err == "B: no weights here\n"
+    assert out == f"A, seed 3 (cpu-fp32): {path}\n" and err == "without weights here: B\n"
     assert digests(place.folder).keys() - before.keys() == {"runs/tiny/export/A.onnx"}
     assert_computes_the_same(path.read_bytes(), net, DIGITS)
     session = onnxruntime.InferenceSession(path)
@@ -141,7 +142,7 @@ def test_an_added_model_is_exported_and_one_that_cannot_be_is_named(place, expor
         name, model, source = load(spec)
         net = finished_cell(place.runs / "tiny", Experiment(name, model, B.config, source), DIGITS, 0)
     out, err = export("--add", *added, code=1)
-    assert re.fullmatch(r"A: no weights here\nB: no weights here\nLengthy can't be exported: .+\n", err)
+    assert re.fullmatch(r"without weights here: A, B\nLengthy can't be exported: .+\n", err)
     assert out == f"Net, seed 0 (cpu-fp32): {place.runs / 'tiny/export/Net.onnx'}\n"
     assert_computes_the_same((place.runs / "tiny/export/Net.onnx").read_bytes(), net, DIGITS)
 
@@ -183,5 +184,6 @@ def test_every_declared_model_computes_the_same_as_onnx(experiment, spec):
 @pytest.mark.slow
 def test_a_librarys_net_that_enlarges_its_images_computes_the_same_as_onnx():
     name, classifier, source = load("torchvision:squeezenet1_1")
-    model = trained(Experiment(name, classifier, B.config, source), MNIST)
-    assert_computes_the_same(onnx_bytes(model), model.nets[0], MNIST)
+    model = trained(Experiment(name, classifier, B.config, source), DIGITS)
+    assert enlargement(model.nets[0]) == "32 x 32"
+    assert_computes_the_same(onnx_bytes(model), model.nets[0], DIGITS)

@@ -164,8 +164,8 @@ def test_added_models_are_compared_on_the_images_as_well(place, look, monkeypatc
         (["--image-size", "8"], "--image-size: goes with --images"),
         (["--fit", "pad"], "--fit: goes with --images"),
         (["--skip-bad"], "--skip-bad: goes with --images"),
-        (["--images", "x", "--smoke"], "--images: not allowed with --smoke or"),
-        (["--images", "x", "--protocol", "original"], "--images: not allowed with --smoke or"),
+        (["--images", "x", "--smoke"], "--images: not allowed with --smoke: these have data"),
+        (["--images", "x", "--protocol", "original"], "--images: not allowed with --protocol original: these"),
     ],
 )
 def test_options_that_do_not_go_together(place, arguments, fault, capsys):

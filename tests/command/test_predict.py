@@ -289,7 +289,7 @@ def test_without_weights_the_command_that_trains_them_is_named(place, capsys, mo
         (["--predict", "x", "--export"], "--predict: not allowed with --export"),
         (["--export", "--no-resume"], "--export: not allowed with --no-resume"),
         (["--export", "--csv"], "--export: not allowed with --csv"),
-        (["--kind", "cpu-fp32"], "--kind: only allowed with --replot, --predict or --export"),
+        (["--kind", "cpu-fp32"], "--kind: goes with --replot or --predict or --export"),
     ],
 )
 def test_options_that_do_not_go_with_weights(place, arguments, fault, capsys):

@@ -102,6 +102,10 @@ def test_an_added_model_predicts_if_it_is_named_again(place, tmp_path, digit_fil
     assert "of the 2 models with weights here" in capsys.readouterr().out
     assert place.run("--predict", path) == 0
     assert capsys.readouterr().out.startswith("A, 1 seed, ")
+    shutil.rmtree(place.runs / "tiny" / "cpu-fp32" / "A")
+    assert place.run("--models", "A", *added, "--predict", path) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Net, 1 seed, ") and err == "without weights here: A\n"
 
 
 def test_the_same_in_python(place, digit_files, tmp_path):

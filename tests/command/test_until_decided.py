@@ -282,9 +282,9 @@ def test_a_quick_look_may_use_looks_in_its_own_folder(made, monkeypatch):
         (["--until-decided", "--num-seeds", "3"], "not allowed with argument"),
         (["--max-seeds", "6"], "--max-seeds: goes with --until-decided"),
         (["--until-decided", "--max-seeds", "5"], "choose from 3, 6, 12"),
-        (["--until-decided", "--replot"], "not allowed with --replot, --time-only"),
-        (["--until-decided", "--time-only"], "not allowed with --replot, --time-only"),
-        (["--until-decided", "--protocol", "original"], "or --protocol original"),
+        (["--until-decided", "--replot"], "not allowed with --replot: it trains"),
+        (["--until-decided", "--time-only"], "not allowed with --time-only: it trains"),
+        (["--until-decided", "--protocol", "original"], "not allowed with --protocol original"),
         (["--until-decided", "--models", "A", "C"], "needs both models of a planned contrast (A and B, B and C)"),
     ],
 )

@@ -29,7 +29,7 @@ def random_net(experiment: Experiment, spec: DatasetSpec, seed: int) -> nn.Modul
             module.running_mean.normal_(generator=random).mul_(0.1)
             module.running_var.uniform_(0.5, 2, generator=random)
     with torch.no_grad():
-        *_, last = (module for module in net.modules() if isinstance(module, nn.Linear))
+        *_, last = (module for module in net.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
         last.weight.mul_(STRONGER)
     return net.eval()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.checkout import CHECKOUT
-from utils.command.use import given_for_training, use_of_weights
+from utils.command.rules import fault_of
 from utils.data.decode import FITS
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 from utils.files import LONGEST_NAME, file_name, sha256
@@ -229,64 +229,10 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     """The checked options. If something is wrong with them, prints what it is and exits with code 2."""
     parser = parser_for(task)
     options = parser.parse_args(argv)
-    use = use_of_weights(options)
-    default = 0 if use else LOOKS[0] if options.until_decided else 1
+    default = 0 if options.predict or options.export else LOOKS[0] if options.until_decided else 1
     options.seeds = options.seeds or list(range(options.num_seeds or default))
-    if len(set(options.seeds)) < len(options.seeds):
-        parser.error(f"argument --seeds: {' '.join(map(str, options.seeds))} names a seed twice")
-    if options.models and len(set(options.models)) < len(options.models):
-        parser.error(f"argument --models: {' '.join(options.models)} names a model twice")
-    if options.max_seeds and not options.until_decided:
-        parser.error("argument --max-seeds: goes with --until-decided")
-    if options.until_decided and (options.replot or options.time_only or options.protocol == "original"):
-        parser.error("argument --until-decided: not allowed with --replot, --time-only or --protocol original")
-    if options.live and (options.replot or options.time_only or options.protocol == "original"):
-        parser.error("argument --live: not allowed with --replot, --time-only or --protocol original")
-    if options.against and not options.add:
-        parser.error("argument --against: goes with --add")
-    if options.add and (options.ablation or options.protocol == "original"):
-        parser.error("argument --add: not allowed with --ablation or --protocol original")
-    for option in ("--image-size", "--fit", "--skip-bad"):
-        if getattr(options, option[2:].replace("-", "_")) and not options.images:
-            parser.error(f"argument {option}: goes with --images")
-    if options.images and (options.smoke or options.protocol == "original"):
-        parser.error("argument --images: not allowed with --smoke or --protocol original, which have data of their own")
-    if options.kind and not (options.replot or use):
-        parser.error("argument --kind: only allowed with --replot, --predict or --export")
-    if use and (given := given_for_training(options)):
-        used = "--predict" if options.predict else "--export"
-        parser.error(
-            f"argument {used}: not allowed with {', '.join(given)}: it uses weights, in fp32, and trains nothing"
-        )
-    if options.shared:
-        alone = ("--fresh", "--live", "--replot", "--time-only", "--until-decided")
-        given = [option for option in alone if getattr(options, option[2:].replace("-", "_"))]
-        given += ["--no-resume"] * (not options.resume)
-        if given:
-            parser.error(f"argument --shared: not allowed with {given[0]}, which concerns the work of all processes")
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            parser.error("argument --shared: torchrun shares the work of its ranks; take one of the two")
-    if options.replot and options.time_only:
-        parser.error("argument --time-only: not allowed with --replot, which measures nothing")
-    if options.time_only and options.models:
-        parser.error("argument --time-only: times all models of the task, so not allowed with --models")
-    optimizers = {options.optimizer or e.config.optimizer for e in task.experiments}
-    if options.momentum is not None and optimizers != {"sgd"}:
-        parser.error("argument --momentum: of SGD, and this task trains with Adam: add --optimizer sgd")
-    compared = {experiment.name for experiment in task.experiments}
-    if options.ablation and options.models:
-        parser.error("argument --ablation: adds to all models of the task, so not allowed with --models")
-    if options.protocol == "original" and (options.ablation or not compared.issuperset(options.models or ())):
-        parser.error(f"argument --protocol: original has no ablation; choose from {', '.join(sorted(compared))}")
-    if options.protocol == "original" and options.time_only:
-        parser.error("argument --time-only: not allowed with --protocol original, which times nothing")
-    # Found now rather than after hours of training, when the first file is written.
-    for folder in (options.output_dir, options.runs_dir, options.data_dir):
-        if folder and options.images and folder.resolve().is_relative_to(options.images.resolve()):
-            parser.error(f"argument --images: {folder} lies within, and nothing is written into a folder of images")
-        for path in (folder, *folder.absolute().parents) if folder else ():
-            if (path.exists() or path.is_symlink()) and not path.is_dir():
-                parser.error(f"{folder}: {path} is a file or a link to nothing, not a folder")
+    if fault := fault_of(task, options):
+        parser.error(fault)
     return options
 
 

@@ -174,8 +174,14 @@ def plan_in_words(plan: Plan, jobs: Sequence[CellJob], waiting: Sequence[CellJob
 
 
 def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
-    """What was trained now, a line for each run, where the pages of `kind` are, and how to undo what changed."""
+    """What was trained now, a line for each run, where the pages of `kind` are, and how to undo what changed.
+
+    Of very many runs only those that did not finish have a line.
+    """
     lines = []
+    if len(records) > RUNS_NAMED:
+        every, records = records, [record for record in records if record.status != "finished"]
+        lines.append(f"  {plural(len(every) - len(records), 'run')} finished")
     for record in records:
         seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
         outcome = (

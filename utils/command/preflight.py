@@ -149,8 +149,10 @@ def check_disk_space(jobs: Sequence[CellJob], at_once: int) -> None:
     """
     if not jobs:
         return
-    passing = sorted((job.bytes_while_training for job in jobs), reverse=True)[:at_once]
-    needed, folder = sum(job.bytes_left for job in jobs) + sum(passing), jobs[0].folder.absolute()
+    of_models = {job.experiment.name: job for job in jobs}  # each is built for it, so once, and not for every seed
+    sizes = {name: (job.bytes_left, job.bytes_while_training) for name, job in of_models.items()}
+    left, passing = zip(*(sizes[job.experiment.name] for job in jobs), strict=True)
+    needed, folder = sum(left) + sum(sorted(passing, reverse=True)[:at_once]), jobs[0].folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < needed:

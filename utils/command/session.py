@@ -146,8 +146,9 @@ class Leader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        how = "ended by an error" if kind and issubclass(kind, Exception) else "interrupted"
         try:
-            self.dismiss(f"rank 0 has ended ({kind.__name__})" if kind else "")
+            self.dismiss(f"rank 0 was {how}" if kind else "")
         except RankLost:
             if kind is None:
                 raise

@@ -257,6 +257,8 @@ def collect(
         except OSError as error:
             record = replace(record, status="failed", message=str(error))
             progress.say(f"{record.stem} could not be kept: {error}")
+        if record.status == "finished":
+            record = replace(record, arrays={})  # on the disk now: thousands would fill the memory
         published.append(record)
         awaited[record.model] -= 1
         return record

@@ -30,6 +30,7 @@ from utils.files import visible
 from utils.records.folder import latest_data, read_runs
 from utils.records.kinds import shown_kind
 from utils.records.record import RunRecord, Runs
+from utils.streams import warn
 from utils.training.device import Execution
 from utils.training.model import build_model
 from utils.training.predict import predict
@@ -111,7 +112,8 @@ def runs_here(plan: Plan) -> Runs:
     """{model: its finished runs that count and whose weights are here}, all of one kind.
 
     That is the kind of --kind, or else the one that the pages show, or else the one with the most such runs. Raises
-    NoWeights if there are none, or none of a model that --models names.
+    NoWeights if there are none, or none of a model that --models names. Beside added models, the task's own may come
+    from committed records, which have no weights: those are only named.
     """
     kinds: dict[str, Runs] = {}
     left_out: list[str] = []
@@ -124,10 +126,12 @@ def runs_here(plan: Plan) -> Runs:
     most = max(kinds.values(), key=lambda runs: sum(map(len, runs.values())), default={})
     runs = kinds.get(shown_now, most)
     missing = [experiment.name for experiment in plan.experiments if experiment.name not in runs]
-    if missing and (plan.use.named or not runs):
+    if missing and (not runs or plan.use.named and not plan.added):
         what = f" of the kind {plan.use.kind}" if plan.use.kind else ""
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise NoWeights(f"{shown(plan.runs)} has no weights{what} of {in_a_row(missing)} by this recipe{why}")
+    if missing and (plan.use.named or not plan.use.paths):
+        warn(f"without weights here: {', '.join(missing)}")
     return runs
 
 
@@ -155,7 +159,8 @@ def runs_of_kind(plan: Plan, kind: str) -> tuple[Runs, list[str]]:
 
 def same_code(record: RunRecord, experiment: Experiment) -> bool:
     """Whether a record that counts is known to be of the model's code: an older one names only what trained it."""
-    return "model_hash" in record.environment or record.environment.get("source_hash") == source_hash(experiment)
+    environment = record.environment
+    return bool(environment.get("model_hash")) or environment.get("source_hash") == source_hash(experiment)
 
 
 def load_model(plan: Plan, name: str, records: Sequence[RunRecord]) -> Trained:

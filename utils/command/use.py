@@ -33,24 +33,6 @@ def use_of_weights(options: argparse.Namespace) -> Use | None:
     return Use(tuple(options.predict or ()), bool(options.models), options.kind or "")
 
 
-def given_for_training(options: argparse.Namespace) -> list[str]:
-    """The given options that mean nothing where weights are used."""
-    meaningless = {
-        "--export": options.export and options.predict,
-        "--csv": options.csv and options.export,
-        "--replot": options.replot,
-        "--time-only": options.time_only,
-        "--until-decided": options.until_decided,
-        "--protocol original": options.protocol == "original",
-        "--fresh": options.fresh,
-        "--no-resume": not options.resume,
-        "--jobs": options.jobs,
-        "--shared": options.shared,
-        f"--precision {options.precision}": options.precision not in ("auto", "fp32"),
-    }
-    return [option for option, given in meaningless.items() if given]
-
-
 def trained_on(runs: Path, name: str, size: int | None, fit: str | None) -> tuple[DatasetSpec, Contents]:
     """What the folder of images `name` held when nets were last trained on it, in the folder `runs`.
 
