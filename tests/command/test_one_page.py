@@ -109,4 +109,4 @@ def test_live_goes_with_training_alone(place, other, capsys):
 
 
 def test_git_ignores_the_page():
-    assert "plots/**/report.html" in (CHECKOUT / ".gitignore").read_text().splitlines()
+    assert "/plots/**/report.html" in (CHECKOUT / ".gitignore").read_text().splitlines()

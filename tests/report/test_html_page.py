@@ -14,6 +14,7 @@ from made_records import CIFAR_CLASSES
 
 from utils.figures.interactive import draw_charts
 from utils.findings.sentences import accuracy_sentence
+from utils.report import html_parts
 from utils.report.definitions import DEFINITIONS
 from utils.report.html import LIVE, Live, Setting, report_page
 from utils.report.original import Original
@@ -41,7 +42,7 @@ def data_in(page):
 
 def test_it_says_in_short_and_of_each_contrast_what_the_other_pages_say(results, page):
     for sentence in in_short(results, Original()):
-        assert sentence.text in page.text
+        assert sentence.text.replace("`", "") in page.text
     for verdict in results.accuracy_verdicts:
         assert accuracy_sentence(verdict) in page.text
     for model, records in results.runs.items():
@@ -116,6 +117,13 @@ def test_its_size_keeps_within_its_limits():
     assert shown > 500
 
 
+def test_of_very_many_predictions_it_keeps_the_first_seeds_and_says_so(results, charts, monkeypatch):
+    monkeypatch.setattr(html_parts, "MOST_PACKED", len(data_in(Page(page_of(results, None, charts)))["packed"]) - 1)
+    page = Page(page_of(results, None, charts))
+    assert "have the first 1 seed, as many as fit" in page.text
+    assert [model["seeds"] for model in data_in(page)["models"]] == [[0]] * 3
+
+
 def test_a_hundred_and_twenty_classes_of_twelve_models():
     results = many_classes()
     for records in results.runs.values():  # their charts take long to draw
@@ -130,6 +138,7 @@ def test_a_hundred_and_twenty_classes_of_twelve_models():
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_few_seeds_give_a_page_without_verdicts(seeds):
     text = Page(page_of(results_of(seeds=seeds, timed=False))).text
+    assert "--num-seeds 3 runs" in text and "`" not in text
     assert "too few seeds" in text.lower() and "nan" not in re.sub(r"\w*nan\w+|\w+nan", "", text.lower())
 
 

@@ -5,6 +5,7 @@ What belongs to model number i of a task has the class `m<i>`. Never loads torch
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import matplotlib.style
@@ -19,14 +20,13 @@ from utils.figures.canvas import COLORS, MARKERS, STYLE, LineStyle, Styles, empt
 from utils.figures.gradients import (
     ALL_ZERO,
     MEDIAN,
-    geometric_mean,
+    MODELS_SHOWN,
     layer_heat_map,
-    main_path,
     main_path_names,
-    of_full_length,
+    over_seeds,
 )
 from utils.figures.svg import mark, svg_of
-from utils.figures.task import costs_of
+from utils.figures.task import DIFFERENCES_SHOWN, costs_of
 from utils.findings.depth import has_flow
 from utils.findings.results import Results
 from utils.findings.verdicts import Verdict
@@ -79,8 +79,8 @@ def _charts(results: Results) -> Iterator[tuple[str, str]]:
         ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         yield f"cost-{number}", svg_of(figure, f"cost-{number}", f"Test accuracy of each model against {cost.title}")
     yield from _curves(runs, styles, results.overfitting)
-    yield from _verdict_rows(results.accuracy_verdicts, results.measure)
-    for number, (model, records) in enumerate(runs.items()):
+    yield from _verdict_rows(results.accuracy_verdicts[:DIFFERENCES_SHOWN], results.measure)
+    for number, (model, records) in enumerate(islice(runs.items(), MODELS_SHOWN)):
         if with_flow := list(filter(has_flow, records)):
             label = f"Gradient norm of each layer of {model} over training"
             yield f"flow-{number}", svg_of(flow_heat_map(with_flow), f"flow-{number}", label)
@@ -176,14 +176,13 @@ def row_axes(low: float, high: float, bottom: float) -> Axes:
 
 def flow_heat_map(records: Sequence[RunRecord]) -> Figure:
     """The gradient norms of a model's layers over training; `records` are its seeds, all with gradient flow."""
-    records = of_full_length(records)
-    means = geometric_mean(main_path(records, "flow_norms")[..., MEDIAN])
+    first, _, means, _ = over_seeds(records, "flow_norms", MEDIAN)
     figure = small_figure((5.2, 1.8 + 0.17 * min(means.shape[1], 24)))
     ax = figure.subplots()
     if np.isnan(means).all():
         empty_panel(ax, ALL_ZERO).set_yticks([])
     else:
-        layer_heat_map(ax, means, len(records[0].history), main_path_names(records[0]), "gradient norm")
+        layer_heat_map(ax, means, len(first.history), main_path_names(first), "gradient norm")
         for mesh in ax.collections:
             mesh.set_rasterized(True)
     return figure

@@ -6,6 +6,7 @@ look, `report.js` what can be switched, sorted and clicked. Jinja escapes all th
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from utils.findings.depth import depth_verdict, has_flow
-from utils.findings.mistakes import images_to_show
+from utils.findings.mistakes import Predictions, images_to_show, predictions_of
 from utils.findings.results import Results
 from utils.findings.sentences import depth_sentence
 from utils.records.record import RunRecord
@@ -24,7 +25,7 @@ from utils.report.atlas import COLUMNS, atlas_of
 from utils.report.claims import examine
 from utils.report.conclusions import overfitting_list, sentence_on_seeds, verdict_lists
 from utils.report.definitions import DEFINITIONS, MORE_DEFINITIONS
-from utils.report.html_parts import curve_tables, environments, flow_table, mistakes, predictions, recipes
+from utils.report.html_parts import curve_tables, environments, flow_table, matrix_data, mistakes, recipes
 from utils.report.made import what_was_run
 from utils.report.original import Original
 from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, in_short
@@ -79,11 +80,11 @@ def report_page(
     With `live`, the page of a run that goes on: its progress and the curves of `results`, which hold what has been done
     so far. Such a page loads itself again.
     """
-    values = _values(results, original, svgs, looks, setting, live)
+    made = predictions_of(results.runs) if results.runs and live is None else None
+    values = _values(results, original, svgs, looks, setting, live, made)
     page = _filled(values, "")
-    if live is None and results.runs and setting.images is not None:
-        room = MOST_BYTES - len(page)
-        atlas = atlas_of(setting.images, images_to_show(results.runs), room)
+    if made and setting.images is not None:
+        atlas = atlas_of(setting.images, images_to_show(made), MOST_BYTES - len(page))
         values["data"] |= {"images": atlas.images, "tile": atlas.tile, "columns": COLUMNS}
         page = _filled(values, atlas.url)
     return page
@@ -124,6 +125,7 @@ def _values(
     looks: Mapping[str, tuple[int, str]],
     setting: Setting,
     live: Live | None,
+    made: Predictions | None,
 ) -> dict:
     """What the template is filled with."""
     runs, told = results.runs, live.finished if live else results
@@ -133,22 +135,23 @@ def _values(
         "charts": charts,
         "runs": runs,
         "looks": looks,
-        "whole": live is None and bool(runs),
+        "whole": made is not None,
         "title": f"Results on {_data_name(results)}",
-        "short": [(f"{s.text}.", ANCHORS[s.section]) for s in in_short(told, original)] if told else [],
+        "short": [(f"{_plain(s.text)}.", ANCHORS[s.section]) for s in in_short(told, original)] if told else [],
         "curves": curve_tables(runs),
         "left_out": results.left_out,
         "data": {},
     }
-    if not common["whole"]:
+    if made is None:
         return common
     verdicts, *others = verdict_lists(results).items() or [("", [])]
-    count = len(results.accuracy_verdicts)
-    rows = zip(results.accuracy_verdicts, verdicts[1], strict=False)
-    flow = {model: with_flow for model, records in runs.items() if (with_flow := list(filter(has_flow, records)))}
+    count = len([name for name in charts if name.startswith("verdict-")][:-1])  # without the axis
+    rows = zip(results.accuracy_verdicts[:count], verdicts[1], strict=False)
+    drawn = [model for number, model in enumerate(runs) if f"flow-{number}" in charts]
+    flow = {model: list(filter(has_flow, runs[model])) for model in drawn}
     return common | {
         "about": what_was_run(runs, _data_name(results)),
-        "seeds_note": sentence_on_seeds(results),
+        "seeds_note": _plain(sentence_on_seeds(results)),
         "costs": [name for name in charts if name.startswith("cost-")],
         "main": _columns(results),
         "onsets": overfitting_list(results),
@@ -160,15 +163,20 @@ def _values(
         "flow": {model: (depth_sentence(depth_verdict(r)), flow_table(r)) for model, r in flow.items()},
         "scores": {model: found for model, records in runs.items() if (found := class_scores(records))},
         "class_names": _first(results).class_names,
-        "mistakes": mistakes(runs),
+        "mistakes": mistakes(made, _first(results).class_names),
         "claims": [examine(claim, results) for claim in original.claims],
         "recipes": recipes(runs),
         "environments": environments(runs),
         "checks": _checks(results, setting),
         "command": setting.command,
         "has_images": setting.images is not None,
-        "data": predictions(runs),
+        "data": matrix_data(runs, made),
     }
+
+
+def _plain(text: str) -> str:
+    """A sentence without Markdown's marks around options."""
+    return re.sub(r"`(--[^`]+)`", r"\1", text)
 
 
 def _first(results: Results) -> RunRecord:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from utils.findings.mistakes import MOST_SHOWN, labels_of, right_in_one, usual_prediction, wrong_in_all
+from utils.findings.mistakes import MOST_SHOWN, Predictions, right_in_one, usual_predictions, wrong_in_all
 from utils.records.flow import on_main_path
 from utils.records.record import RunRecord, Runs
 from utils.stats.intervals import FEWEST_SEEDS
 from utils.words import plain, runs_in_words, three_digits
 
 MOST_EPOCHS = 12  # columns of the table behind a heat map
+MOST_PACKED = 1_500_000  # letters of the predictions
 NOT_TOLD = ("commit", "modified", "source_hash", "model_hash")  # of an environment: they differ from run to run
 
 
@@ -60,37 +61,42 @@ def flow_table(records: Sequence[RunRecord]) -> tuple[list[int], dict[str, list[
     return epochs.tolist(), {str(n): rows[n] for n in names[on_main_path(names)]}
 
 
-def mistakes(runs: Runs) -> list[tuple[str, int, list[dict]]]:
+def mistakes(made: Predictions, names: Sequence[str]) -> list[tuple[str, int, list[dict]]]:
     """(title, how many there are, the first of them) for the images that all models, or all but one, get wrong."""
-    labels, names = labels_of(runs), next(iter(runs.values()))[0].class_names
 
     def told(image: int) -> dict:
-        taken = [usual_prediction(records, image) for records in runs.values()]
-        wrong = [names[label] for label in dict.fromkeys(taken) if label != labels[image]]
-        return {"image": image, "true": names[labels[image]], "taken": wrong}
+        label, taken = made.labels[image], dict.fromkeys(usual_predictions(made, image))
+        return {"image": image, "true": names[label], "taken": [names[other] for other in taken if other != label]}
 
-    lists = {"Wrong in all models": wrong_in_all(runs)} if len(runs) > 1 else {}
-    lists |= {f"Right in {model} alone": images for model, images in right_in_one(runs).items()}
+    lists = {"Wrong in all models": wrong_in_all(made)} if len(made.of_models) > 1 else {}
+    lists |= {f"Right in {model} alone": images for model, images in right_in_one(made).items()}
     return [(title, len(images), [told(image) for image in images[:MOST_SHOWN]]) for title, images in lists.items()]
 
 
-def predictions(runs: Runs) -> dict:
+def matrix_data(runs: Runs, made: Predictions) -> dict:
     """What the matrices are made of: `packed` is a row of labels, and for each run a row of predictions minus labels.
 
-    Rows have a byte for each test image, modulo 256, and are deflated: what is right is a zero.
+    Rows have a byte for each test image, modulo 256, and are deflated: what is right is a zero. If that takes too much
+    of the page, it is of as many seeds of each model, the first ones, as fit; then `kept` says how many.
     """
-    labels = labels_of(runs).astype(np.uint8)
-    rows = [record.arrays["test_predictions"].astype(np.uint8) - labels for of in runs.values() for record in of]
-    packed = base64.b64encode(zlib.compress(np.array([labels, *rows]).tobytes(), 9)).decode()
-    most = max(map(len, runs.values()))
+    most = total = max(map(len, runs.values()))
+    while len(packed := _packed(made, most)) > MOST_PACKED and most > 1:
+        most //= 2
     return {
         "classes": next(iter(runs.values()))[0].class_names,
-        "models": [{"name": model, "seeds": [r.seed for r in records]} for model, records in runs.items()],
-        "total": len(labels),
+        "models": [{"name": model, "seeds": [r.seed for r in records[:most]]} for model, records in runs.items()],
+        "total": len(made.labels),
         "packed": packed,
+        "kept": most if most < total else None,
         "t": {n: round(float(stats.t.ppf(0.975, n - 1)), 6) for n in range(FEWEST_SEEDS, most + 1)},
         "most": MOST_SHOWN,
     }
+
+
+def _packed(made: Predictions, most: int) -> str:
+    labels = made.labels.astype(np.uint8)
+    rows = [rows[:most].astype(np.uint8) - labels for rows in made.of_models.values()]
+    return base64.b64encode(zlib.compress(np.concatenate([labels[None], *rows]).tobytes(), 9)).decode()
 
 
 def recipes(runs: Runs) -> dict[str, list[str]]:
