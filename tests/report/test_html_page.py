@@ -1,6 +1,7 @@
 """report.html: it says what the other pages say, holds nothing that can run, and is the same for the same records."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from checkout_folder import CHECKOUT
 from made_html import ATTACKS, TAG, Page, attacked, many_classes, numbered_images, page_of, results_of
-from made_records import CIFAR_CLASSES
+from made_records import CIFAR_CLASSES, make_timing
 
 from utils.figures.interactive import draw_charts
 from utils.findings.sentences import accuracy_sentence
@@ -163,6 +164,15 @@ def test_the_page_of_a_run_that_goes_on_says_how_far_it_is(results, charts):
     text = Page(content).text
     assert LIVE in content and "47 of 90 epochs" in text and "4 min left" in text and "FCN, seed 3" in text
     assert "Confusion" not in text and LIVE not in page_of(results, None, charts)
+
+
+def test_times_come_with_their_machine_and_what_speaks_against_them(results, charts, page):
+    assert "Times are medians, on one machine, in one session (Test CPU 9000, 2 threads" in page.text
+    assert "busy" not in page.text
+    timing = make_timing(list(results.runs))
+    timing.models["SimpleCNN"]["train_step_seconds"] = [1.0, 1.0, 1.0, 1.2, 1.3, 1.3, 1.3]
+    text = Page(page_of(dataclasses.replace(results, timing=timing), None, charts)).text
+    assert "The machine was busy: between rounds" in text
 
 
 def test_the_words_are_explained_as_in_the_readme():
