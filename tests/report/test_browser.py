@@ -226,6 +226,14 @@ def test_long_names_are_not_wider_than_the_window(visit, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_without_javascript_every_chart_is_named_and_no_control_is_shown(chromium, file):
+    page = chromium.new_page(java_script_enabled=False)
+    page.goto(file.as_uri())
+    assert len(shown(page, "#gradients h3")) == len(THREE) and len(shown(page, "#curves h3.print")) == 2
+    assert not shown(page, "select, .toggle, input")
+    page.close()
+
+
 def test_a_print_shows_every_model_and_unfolds_everything(visit, file):
     page = visit(file)
     page.emulate_media(media="print")

@@ -12,6 +12,7 @@ import pytest
 from checkout_folder import CHECKOUT
 from made_html import ATTACKS, TAG, Page, attacked, many_classes, numbered_images, page_of, results_of
 from made_records import CIFAR_CLASSES, make_timing
+from scipy import stats
 
 from utils.figures.interactive import draw_charts
 from utils.findings.sentences import accuracy_sentence
@@ -49,6 +50,14 @@ def test_it_says_in_short_and_of_each_contrast_what_the_other_pages_say(results,
     for model, records in results.runs.items():
         assert f"{records[0].parameters:,}" in page.text and model in page.text
     assert "python task.py --num-seeds 3" in page.text and "Test CPU 9000" in page.text
+
+
+def test_the_forest_plot_has_its_numbers_in_a_table(results, page):
+    first, *_ = results.accuracy_verdicts
+    gain = [100 * (b.test_accuracy - a.test_accuracy) for a, b in zip(*list(results.runs.values())[:2], strict=True)]
+    low, high = stats.t.interval(1 - 0.05 / first.m, 2, np.mean(gain), stats.sem(gain))
+    seeds = ", ".join(f"{seed}: {value:.2f}" for seed, value in enumerate(gain))
+    assert f"SimpleCNN − FCN{np.mean(gain):.2f}{low:.2f}{high:.2f}{seeds}" in page.text
 
 
 def test_what_the_matrices_are_made_of_are_the_predictions(results, page):

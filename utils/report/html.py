@@ -26,7 +26,7 @@ from utils.report.atlas import COLUMNS, atlas_of
 from utils.report.claims import examine
 from utils.report.conclusions import overfitting_list, sentence_on_seeds, verdict_lists
 from utils.report.definitions import DEFINITIONS, MORE_DEFINITIONS
-from utils.report.html_parts import curve_tables, environments, flow_table, matrix_data, mistakes, recipes
+from utils.report.html_parts import curve_tables, differences, environments, flow_table, matrix_data, mistakes, recipes
 from utils.report.made import what_was_run
 from utils.report.original import Original
 from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, in_short
@@ -159,6 +159,7 @@ def _values(
         "onsets": overfitting_list(results),
         "verdicts_title": verdicts[0],
         "verdicts": [(f"{verdict.b} − {verdict.a}", verdict.in_short, sentence) for verdict, sentence in rows],
+        "differences": differences(results.accuracy_verdicts[:count]),
         "verdicts_without_row": verdicts[1][count:],
         "other_verdicts": others,
         "definitions": [DEFINITIONS, MORE_DEFINITIONS],
