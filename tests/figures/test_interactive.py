@@ -80,3 +80,12 @@ def test_a_run_that_goes_on_is_a_line_of_its_own(results):
     svgs, _ = draw_curves(dataclasses.replace(results, runs=runs))
     classes = [e.get("class") for e in elements(svgs["curves-loss"])]
     assert svgs.keys() == {"curves-loss", "curves-accuracy"} and classes.count("m1 val") == 1 + 3 + 1 + 1
+
+
+def test_after_its_first_epoch_a_run_is_a_point(results):
+    record = make_record("SimpleCNN", 3, epochs=1)
+    runs = {"SimpleCNN": [dataclasses.replace(record, status="failed", history=record.history)]}
+    svg = draw_curves(dataclasses.replace(results, runs=runs)).svgs["curves-loss"]
+    points = [g for g in ElementTree.fromstring(svg).iter("g") if g.get("class") == "m0 val" and list(g.iter("use"))]
+    texts = [text.text for text in ElementTree.fromstring(svg).iter("text")]
+    assert len(points) == 1 and "1" in texts and "0.5" not in texts

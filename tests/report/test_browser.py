@@ -216,6 +216,24 @@ def test_nothing_is_wider_than_the_window(visit, file, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_long_names_are_not_wider_than_the_window(visit, tmp_path):
+    path = tmp_path / "report.html"
+    results = results_of(["N" * 60, "M" * 60], 1, class_names=["C" * 60, "D", "E"])
+    path.write_bytes(page_of(results, numbered_images(300)))
+    page = visit(path, 360)
+    unfold(page)
+    cell(page, 0, 1).click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_without_javascript_every_chart_is_named_and_no_control_is_shown(chromium, file):
+    page = chromium.new_page(java_script_enabled=False)
+    page.goto(file.as_uri())
+    assert len(shown(page, "#gradients h3")) == len(THREE) and len(shown(page, "#curves h3.print")) == 2
+    assert not shown(page, "select, .toggle, input")
+    page.close()
+
+
 def test_a_print_shows_every_model_and_unfolds_everything(visit, file):
     page = visit(file)
     page.emulate_media(media="print")
@@ -263,8 +281,12 @@ def test_the_page_of_a_run_loads_itself_again_and_the_last_one_does_not(visit, t
     write(3)
     page = visit(path)
     assert "3 of 15 epochs" in page.inner_text("#progress")
+    page.evaluate("for (const name of ['[value=accuracy]', '#fit']) document.querySelector(name).click()")
+    page.evaluate("document.querySelectorAll('summary')[1].click()")
     write(4)
     page.wait_for_selector("#progress >> text=4 of 15 epochs")
+    assert page.is_checked("[value=accuracy]") and page.get_attribute("#fit", "aria-pressed") == "true"
+    assert len(shown(page, "#curves table")) == 1
     path.write_bytes(page_of(results))
     page.wait_for_selector("#matrix td")
     page.evaluate("window.stays = true")

@@ -1,6 +1,7 @@
 """report.html: it says what the other pages say, holds nothing that can run, and is the same for the same records."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from checkout_folder import CHECKOUT
 from made_html import ATTACKS, TAG, Page, attacked, many_classes, numbered_images, page_of, results_of
-from made_records import CIFAR_CLASSES
+from made_records import CIFAR_CLASSES, make_timing
+from scipy import stats
 
 from utils.figures.interactive import draw_charts
 from utils.findings.sentences import accuracy_sentence
@@ -48,6 +50,14 @@ def test_it_says_in_short_and_of_each_contrast_what_the_other_pages_say(results,
     for model, records in results.runs.items():
         assert f"{records[0].parameters:,}" in page.text and model in page.text
     assert "python task.py --num-seeds 3" in page.text and "Test CPU 9000" in page.text
+
+
+def test_the_forest_plot_has_its_numbers_in_a_table(results, page):
+    first, *_ = results.accuracy_verdicts
+    gain = [100 * (b.test_accuracy - a.test_accuracy) for a, b in zip(*list(results.runs.values())[:2], strict=True)]
+    low, high = stats.t.interval(1 - 0.05 / first.m, 2, np.mean(gain), stats.sem(gain))
+    seeds = ", ".join(f"{seed}: {value:.2f}" for seed, value in enumerate(gain))
+    assert f"SimpleCNN − FCN{np.mean(gain):.2f}{low:.2f}{high:.2f}{seeds}" in page.text
 
 
 def test_what_the_matrices_are_made_of_are_the_predictions(results, page):
@@ -163,6 +173,15 @@ def test_the_page_of_a_run_that_goes_on_says_how_far_it_is(results, charts):
     text = Page(content).text
     assert LIVE in content and "47 of 90 epochs" in text and "4 min left" in text and "FCN, seed 3" in text
     assert "Confusion" not in text and LIVE not in page_of(results, None, charts)
+
+
+def test_times_come_with_their_machine_and_what_speaks_against_them(results, charts, page):
+    assert "Times are medians, on one machine, in one session (Test CPU 9000, 2 threads" in page.text
+    assert "busy" not in page.text
+    timing = make_timing(list(results.runs))
+    timing.models["SimpleCNN"]["train_step_seconds"] = [1.0, 1.0, 1.0, 1.2, 1.3, 1.3, 1.3]
+    text = Page(page_of(dataclasses.replace(results, timing=timing), None, charts)).text
+    assert "The machine was busy: between rounds" in text
 
 
 def test_the_words_are_explained_as_in_the_readme():

@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from utils.command.one_page import NAME
 from utils.command.outputs import folder_of_pages, original_of, results_of, write_report
 from utils.command.plan import Plan
+from utils.command.progress import Progress
 from utils.figures.interactive import draw_curves
 from utils.files import visible, write_atomically
 from utils.findings.results import Results
@@ -14,9 +14,6 @@ from utils.records.record import RunRecord
 from utils.report.html import LIVE, Live, Setting, report_page
 from utils.streams import warn
 from utils.training.cell import CellJob, failed_record
-
-if TYPE_CHECKING:
-    from utils.command.progress import Progress
 
 SECONDS_BETWEEN = 2  # at least, between two versions
 PART_OF_A_RUN = 0.04  # of the time, at most, that goes into them
@@ -54,14 +51,14 @@ class LivePage:
         except Exception as error:
             self._tell(error)
 
-    def epoch_done(self, progress: "Progress", job: CellJob, entry: dict) -> None:
+    def epoch_done(self, progress: Progress, job: CellJob, entry: dict) -> None:
         """Note the history entry of one more epoch of `job`, and write the page if it is due."""
         before = self.running.get(job.stem) or failed_record(job, "still running")
         self.running[job.stem] = replace(before, history=[*before.history, entry])
         if time.monotonic() >= self.not_before:
             self.write(progress, "Training")
 
-    def write(self, progress: "Progress", title: str) -> None:
+    def write(self, progress: Progress, title: str) -> None:
         """Write the page with what has been done so far."""
         started = time.monotonic()
         try:

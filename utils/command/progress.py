@@ -6,7 +6,6 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
-from utils.command.live import LivePage
 from utils.command.schedule import Forecast
 from utils.streams import UNWRITABLE, on_terminal, warn
 from utils.training.cell import CellJob
@@ -21,13 +20,11 @@ class Progress:
     The time left comes from `expected`, corrected by how long the work that is done took beside what was expected: an
     epoch of one model can take fifty times as long as that of another.
 
-    If there is a `live` page, it is kept up to date too.
-
     Errors in printing are ignored: a closed pipe, or a log file on a full disk, must not end the training.
     """
 
-    def __init__(self, jobs: list[CellJob], expected: Forecast, quiet: bool, live: LivePage | None = None):
-        self.jobs, self.live = jobs, live
+    def __init__(self, jobs: list[CellJob], expected: Forecast, quiet: bool):
+        self.jobs = jobs
         self.epochs_done = dict.fromkeys((job.stem for job in jobs), 0)
         self.restored = {job.stem: job.checkpoints.epoch() for job in jobs}
         self.expected, self.left = expected, dict(expected.cells)
@@ -44,8 +41,6 @@ class Progress:
     def __exit__(self, *exception) -> None:
         with suppress(*UNWRITABLE):
             self.bar.close()
-        if self.live and self.jobs and exception[0] is None:
-            self.live.write(self, "All runs are trained; what is left is to time the models and to draw")
 
     def epoch_done(self, job: CellJob, entry: dict) -> None:
         """Show one more epoch of `job`, with its history entry `entry`."""
@@ -64,8 +59,6 @@ class Progress:
         if self.plain:
             took = f"{entry['train_seconds'] + entry['eval_seconds']:.1f} s"
             self.say(f"{text}  {', '.join(filter(None, [took, left]))}")
-        if self.live:
-            self.live.epoch_done(self, job, entry)
 
     def cell_done(self, stem: str) -> None:
         """Note that a cell has ended, perhaps before its last epoch."""

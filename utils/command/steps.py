@@ -141,16 +141,24 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome, leade
     With a `leader` all ranks train them. Raises what `prepare` and `train_by_ranks` raise.
     """
     done, waiting, expected = prepare(plan, jobs, data)
-    with Progress(waiting, expected, plan.quiet, outcome.live) as progress:
+    with Progress(waiting, expected, plan.quiet) as progress:
+
+        def epoch_done(job: CellJob, entry: dict) -> None:
+            progress.epoch_done(job, entry)
+            if outcome.live:
+                outcome.live.epoch_done(progress, job, entry)
+
         if leader:
-            trained = train_by_ranks(leader, plan, jobs[0].execution, waiting, progress.epoch_done)
+            trained = train_by_ranks(leader, plan, jobs[0].execution, waiting, epoch_done)
         elif why := why_not_apart(waiting):
             warn(f"{why}: runs train one after another in this process")
-            trained = run_in_turn(waiting, progress.epoch_done)
+            trained = run_in_turn(waiting, epoch_done)
         else:
-            trained = run_side_by_side(waiting, plan.places, progress.epoch_done)
+            trained = run_side_by_side(waiting, plan.places, epoch_done)
         with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
             collect(plan, jobs, done, trained, progress, outcome)
+    if outcome.live and waiting:
+        outcome.live.write(progress, "All runs are trained; what is left is to time the models and to draw")
 
 
 def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob], Forecast]:

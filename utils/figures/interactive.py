@@ -118,7 +118,8 @@ def all_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles, found: dict[
                 panels.curve_over_seeds(ax, curves, look, model, each_seed=part == "val")
             for record in (record for record in records if record.status != "finished"):
                 curve = record.curve(f"{part}_{quantity}")
-                ax.plot(np.arange(len(curve)) + 1, curve, color=style.color, linestyle=look.linestyle, linewidth=0.8)
+                form = {"color": style.color, "linestyle": look.linestyle, "linewidth": 0.8}
+                ax.plot(np.arange(len(curve)) + 1, curve, marker="" if len(curve) > 1 else style.marker, **form)
             mark_new(ax, before, f"m{number}", part)
         if quantity == "loss" and model in found:
             before = set(ax.get_children())
@@ -127,8 +128,9 @@ def all_curves(ax: Axes, runs: Runs, quantity: str, styles: Styles, found: dict[
             panels.mark_lowest(ax, found[model], style.color, 0.12)
             mark_new(ax, before, f"m{number}", "onset")
     ax.set_xlabel("epoch")
-    whole_numbers(ax, 0, 1)
-    ax.set_xlim(0.5, max(len(record.history) for records in runs.values() for record in records) + 0.5)
+    longest = max(len(record.history) for records in runs.values() for record in records)
+    whole_numbers(ax, 1, longest)
+    ax.set_xlim(0.5, longest + 0.5)
     return panels.name_quantity(ax, quantity)
 
 

@@ -19,17 +19,18 @@ from markupsafe import Markup
 from utils.findings.depth import depth_verdict, has_flow
 from utils.findings.mistakes import Predictions, images_to_show, predictions_of
 from utils.findings.results import Results
-from utils.findings.sentences import depth_sentence
+from utils.findings.sentences import depth_sentence, timed_on
 from utils.records.record import RunRecord
+from utils.records.timing import TimingRecord
 from utils.report.atlas import COLUMNS, atlas_of
 from utils.report.claims import examine
 from utils.report.conclusions import overfitting_list, sentence_on_seeds, verdict_lists
 from utils.report.definitions import DEFINITIONS, MORE_DEFINITIONS
-from utils.report.html_parts import curve_tables, environments, flow_table, matrix_data, mistakes, recipes
+from utils.report.html_parts import curve_tables, differences, environments, flow_table, matrix_data, mistakes, recipes
 from utils.report.made import what_was_run
 from utils.report.original import Original
 from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, in_short
-from utils.report.tables import class_scores, main_columns
+from utils.report.tables import class_scores, doubts_on_times, main_columns
 from utils.words import plural
 
 FOLDER = Path(__file__).parent
@@ -154,9 +155,11 @@ def _values(
         "seeds_note": _plain(sentence_on_seeds(results)),
         "costs": [name for name in charts if name.startswith("cost-")],
         "main": _columns(results),
+        "times_note": _on_times(results.timing) if results.timing else "",
         "onsets": overfitting_list(results),
         "verdicts_title": verdicts[0],
         "verdicts": [(f"{verdict.b} − {verdict.a}", verdict.in_short, sentence) for verdict, sentence in rows],
+        "differences": differences(results.accuracy_verdicts[:count]),
         "verdicts_without_row": verdicts[1][count:],
         "other_verdicts": others,
         "definitions": [DEFINITIONS, MORE_DEFINITIONS],
@@ -177,6 +180,11 @@ def _values(
 def _plain(text: str) -> str:
     """A sentence without Markdown's marks around options."""
     return re.sub(r"`(--[^`]+)`", r"\1", text)
+
+
+def _on_times(timing: TimingRecord) -> str:
+    doubts = doubts_on_times(timing).replace("**", "")
+    return f"Times are medians, on one machine, in one session ({timed_on(timing)}).{doubts}"
 
 
 def _first(results: Results) -> RunRecord:

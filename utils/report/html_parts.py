@@ -1,6 +1,7 @@
 """The larger tables of report.html, and the data that its script works on. Never loads torch."""
 
 import base64
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -8,10 +9,11 @@ import numpy as np
 from scipy import stats
 
 from utils.findings.mistakes import MOST_SHOWN, Predictions, right_in_one, usual_predictions, wrong_in_all
+from utils.findings.verdicts import Verdict
 from utils.records.flow import on_main_path
 from utils.records.record import RunRecord, Runs
 from utils.stats.intervals import FEWEST_SEEDS
-from utils.words import plain, runs_in_words, three_digits
+from utils.words import plain, points, runs_in_words, three_digits
 
 MOST_EPOCHS = 12  # columns of the table behind a heat map
 MOST_PACKED = 1_500_000  # letters of the predictions
@@ -59,6 +61,17 @@ def flow_table(records: Sequence[RunRecord]) -> tuple[list[int], dict[str, list[
         means = np.exp(np.log(norms).mean(axis=0))
     rows = {name: [three_digits(mean) if mean else "0" for mean in means[:, i]] for i, name in enumerate(names)}
     return epochs.tolist(), {str(n): rows[n] for n in names[on_main_path(names)]}
+
+
+def differences(verdicts: Sequence[Verdict]) -> list[list[str]]:
+    """What the forest plot shows: for each comparison the difference, its bounds if defined, and each seed's value."""
+    rows = []
+    for verdict in verdicts:
+        difference = verdict.comparison.difference
+        bounds = [points(bound) if math.isfinite(bound) else "–" for bound in (difference.low, difference.high)]
+        seeds = ", ".join(f"{seed}: {points(v)}" for seed, v in zip(verdict.seeds, verdict.differences, strict=True))
+        rows.append([f"{verdict.b} − {verdict.a}", points(difference.estimate), *bounds, seeds])
+    return rows
 
 
 def mistakes(made: Predictions, names: Sequence[str]) -> list[tuple[str, int, list[dict]]]:

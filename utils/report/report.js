@@ -61,17 +61,15 @@ function readOut(box) {
   const [slider, chart] = [$("input", box), $(".curve", box.parentElement)];
   const cells = $("table", box.parentElement.nextElementSibling).tBodies[0].rows[slider.value - 1].cells;
   $("output", box).value = slider.value;
-  const items = [];
+  $("ul", box).replaceChildren();
   toggles.filter(on).forEach((button) => {
     const index = toggles.indexOf(button);
     for (const [column, of] of [[index, ""], [index + toggles.length, ", training images"]]) {
       if (of && !on(fit)) continue;
       const value = make("span", cells[column + 1].textContent || "stopped before");
-      items.push(make("li", ""));
-      items.at(-1).append($(".name", button).cloneNode(true), of, value);
+      $("ul", box).appendChild(make("li", "")).append($(".name", button).cloneNode(true), of, value);
     }
   });
-  $("ul", box).replaceChildren(...items);
   const { first, last } = $("svg", chart).dataset;
   const share = slider.max > 1 ? (slider.value - 1) / (slider.max - 1) : 0;
   $(".hair", chart).style.left = `${100 * (+first + share * (last - first))}%`;
@@ -106,23 +104,19 @@ function photo(image) {
   canvas.getContext("2d").drawImage(atlas, x, y, width, height, 0, 0, width, height);
   return canvas;
 }
-atlas?.decode().then(() => {
-  for (const place of $$("[data-image]").filter((one) => tiles.has(+one.dataset.image))) {
-    place.replaceChildren(photo(+place.dataset.image));
-  }
-});
+atlas?.decode().then(() => $$("[data-image]").forEach((place) => {
+  if (tiles.has(+place.dataset.image)) place.replaceChildren(photo(+place.dataset.image));
+}));
 
 // The confusion matrix. `runs[model][seed]` are predictions, one for each test image, `labels` the true classes.
 async function unpacked() {
   const bytes = Uint8Array.from(atob(data.packed), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const all = new Uint8Array(await new Response(stream).arrayBuffer());
-  const labels = all.subarray(0, data.total);
-  let start = 0;
-  const runs = data.models.map(({ seeds }) => seeds.map(() => {
-    start += data.total;
-    return all.subarray(start, start + data.total).map((shift, image) => shift + labels[image]);
-  }));
+  let rows = 0;
+  const next = () => all.subarray(rows * data.total, (rows += 1) * data.total);
+  const labels = next();
+  const runs = data.models.map(({ seeds }) => seeds.map(() => next().map((shift, image) => shift + labels[image])));
   return { labels, runs };
 }
 
@@ -287,14 +281,19 @@ if (data.packed) {
   });
 }
 
-// While the run goes on, the page loads itself again, unless somebody is just using it.
+// While the run goes on, the page loads itself again, unless somebody is just using it; what was chosen stays so.
 if (document.body.dataset.live) {
   let used = 0;
+  const choices = () => $$(".toggle, [type=radio], summary")
+    .map((one) => [one.value || one.textContent, one.checked ?? one.parentElement.open ?? on(one), one]);
+  for (const [name, now, one] of choices()) if (history.state?.[name] === !now) one.click();
   for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { used = Date.now(); });
   setInterval(() => {
     const seconds = Math.round(Date.now() / 1000 - document.body.dataset.live);
     $("#age").textContent = seconds < 600 ? `Written ${seconds} seconds ago.`
       : `Nothing new for ${Math.round(seconds / 60)} minutes: the run may have been stopped.`;
-    if (Date.now() - used > 15000 && !document.hidden) location.reload();
+    if (Date.now() - used < 15000 || document.hidden) return;
+    history.replaceState(Object.fromEntries(choices()), "");
+    location.reload();
   }, 4000);
 }

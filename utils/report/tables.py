@@ -139,18 +139,18 @@ def timing_table(runs: Runs, timing: TimingRecord | None) -> str:
         "without evaluation and loading the data into memory. Ratios of two models are geometric means over rounds, "
         "95% intervals in brackets."
     )
-    if timing.rounds < FEWEST_ROUNDS:
-        notes += " So few rounds of a call each show that the pass works, and no more."
-    return f"{table_by_column(columns, [(model,) for model in runs])}\n\n{notes}{_busy(timing)}"
+    return f"{table_by_column(columns, [(model,) for model in runs])}\n\n{notes}{doubts_on_times(timing)}"
 
 
-def _busy(timing: TimingRecord) -> str:
+def doubts_on_times(timing: TimingRecord) -> str:
+    """What speaks against relying on the times, each sentence after a blank; "" if nothing does."""
+    few = " So few rounds of a call each show that the pass works, and no more." * (timing.rounds < FEWEST_ROUNDS)
     spreads = {model: relative_spread(measured["train_step_seconds"]) for model, measured in timing.models.items()}
     worst = max(spreads, key=spreads.get)
     if spreads[worst] <= BUSY:
-        return ""
+        return few
     return (
-        f" **The machine was busy:** between rounds the training step of {worst} varied by {spreads[worst]:.0%} "
+        f"{few} **The machine was busy:** between rounds the training step of {worst} varied by {spreads[worst]:.0%} "
         f"(interquartile range over median; up to {BUSY:.0%} counts as quiet), so don't rely on these times."
     )
 
