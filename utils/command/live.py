@@ -16,7 +16,7 @@ from utils.streams import warn
 from utils.training.cell import CellJob, failed_record
 
 SECONDS_BETWEEN = 2  # at least, between two versions
-PART_OF_A_RUN = 0.04  # of the time, at most, that goes into them
+PART_OF_A_RUN = 0.1  # of the time, at most, that goes into them
 
 
 class LivePage:
