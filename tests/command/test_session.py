@@ -124,6 +124,21 @@ def test_a_member_joins_the_session_that_is_alive_and_leaves_when_that_ends(stor
         one._beats.stop()
 
 
+def test_a_member_that_begins_after_all_is_done_leaves_at_once(store):
+    """Such as one of a slow machine, when all had finished before."""
+    with Leader(world(0)) as leader:
+        pass
+    assert not leader._beats._thread.is_alive()
+    with Member(world(1)) as member:
+        assert member.orders(0) is None
+        time.sleep(session.LOST_SECONDS + 0.2)
+        assert member.check() == ()
+
+
+def test_of_very_many_ranks_each_looks_more_seldom():
+    assert session.pause(0.5, 100) == 0.5 and session.pause(0.5, 1000) == 4
+
+
 def test_either_side_notices_that_the_other_is_gone(store):
     """Rank 0 is silent, has ended with an error, or has given the member up; a member is silent."""
     leader, member = Leader(world(0)), None
