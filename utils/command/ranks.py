@@ -12,7 +12,7 @@ from utils.command.plan import Plan
 from utils.command.preflight import check_room, ready, reusable
 from utils.command.processes import LOOK_SECONDS, OnEpoch, run_side_by_side, why_not_apart
 from utils.command.schedule import make_jobs
-from utils.command.session import Deal, Leader, Member, RankLost, pause, reaching_the_store
+from utils.command.session import Deal, GivenUp, Leader, Member, RankLost, pause, reaching_the_store
 from utils.data.images import load_splits
 from utils.data.specs import DataError
 from utils.records.folder import publish
@@ -97,6 +97,9 @@ def follow(plan: Plan) -> int:
     except CantFollow as error:
         warn(f"error: {plan.world.name}: {error}")
         return 2
+    except GivenUp as error:
+        warn(f"warning: {plan.world.name}: {error}")
+        return 0  # of a failure torchrun would end the others, who train what this rank had
     except (RankLost, DataError, OSError) as error:
         warn(f"error: {plan.world.name}: {error}. Checkpoints are kept")
     except KeyboardInterrupt:

@@ -38,6 +38,10 @@ class RankLost(RuntimeError):
     """A rank that is needed, or the store, is gone; the message says which."""
 
 
+class GivenUp(RankLost):
+    """Rank 0 has given this rank up and does without it."""
+
+
 @contextmanager
 def reaching_the_store() -> Iterator[None]:
     """Raise RankLost where the store can't be reached."""
@@ -262,7 +266,7 @@ class Member:
                 if beat > seen.setdefault(name, beat) or (session.check(["over"]) and not session.get("over")):
                     return session
             time.sleep(pause(BEAT_SECONDS / 5, self.world.size))
-        raise RankLost(f"{self.world.name}: rank 0 didn't begin within {STARTING_SECONDS:.0f} seconds")
+        raise RankLost(f"rank 0 didn't begin within {STARTING_SECONDS:.0f} seconds")
 
     def __enter__(self) -> "Member":
         return self
@@ -278,13 +282,13 @@ class Member:
         with reaching_the_store():
             if self.store.check(["over"]):
                 if why := self.store.get("over").decode():
-                    raise RankLost(f"{self.world.name}: {why}")
+                    raise RankLost(why)
                 return ()
             silent = self._pulse.silent_for(self.store.add("beat/0", 0))
             if silent > LOST_SECONDS:
-                raise RankLost(f"{self.world.name}: rank 0 is gone, nothing was heard of it for {silent:.0f} seconds")
+                raise RankLost(f"rank 0 is gone, nothing was heard of it for {silent:.0f} seconds")
             if self.store.check([f"given_up/{self.number}"]):
-                raise RankLost(f"{self.world.name}: rank 0 heard nothing of this rank for long and has given it up")
+                raise GivenUp("rank 0 heard nothing of this rank for long and does without it")
         return ()
 
     def orders(self, number: int) -> tuple[dict, "dist.Store"] | None:
