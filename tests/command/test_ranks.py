@@ -46,11 +46,11 @@ def test_two_ranks_train_six_cells_once_each_and_equal_to_one_process(tmp_path, 
 
 @pytest.mark.slow
 def test_a_killed_rank_starts_again_and_its_cell_goes_on_from_its_checkpoint(tmp_path, alone):
-    """SIGKILL to a rank in the middle of a cell, under --max-restarts; every bit as if nothing had happened."""
+    """SIGKILL to a rank in the middle of its second cell, with --max-restarts; every bit as if nothing had happened."""
     agent = ("--standalone", "--max-restarts", "1")
-    code, out, err = ended(start_ranks(tmp_path, 2, "--num-seeds", "3", agent=agent, KILLS="B-seed1"))
+    code, out, err = ended(start_ranks(tmp_path, 2, "--num-seeds", "3", agent=agent, KILLS="B-seed2"))
     assert code == 0 and (tmp_path / "killed").exists() and published(tmp_path) == alone
-    assert re.search(r"[1-9] finished before", out) and "B-seed1 after epoch 2" in out
+    assert re.search(r"[1-9] finished before", out) and "B-seed2 after epoch 2" in out
 
 
 @pytest.mark.slow
