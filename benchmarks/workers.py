@@ -18,6 +18,8 @@ from torch.distributed import TCPStore
 from task_1_2_cifar import TASK
 from utils.checkout import CHECKOUT
 from utils.command.arguments import at_least, default_data_dir
+from utils.command.processes import LOOK_SECONDS
+from utils.command.session import BEAT_SECONDS, pause
 from utils.data.images import load_splits
 from utils.data.specs import CIFAR10
 from utils.records.record import read_record
@@ -26,8 +28,6 @@ from utils.words import duration, table
 RECORDS = CHECKOUT / "plots/task_1_2/records/cpu-bf16"
 WORKERS, SEEDS = [1, 8, 32, 128, 512, 1000], [32, 128, 1000]
 RECORD_BYTES = 90_000  # of a record, JSON and arrays
-# A rank's own each second, under torchrun: its beat; twice its three looks at rank 0; twice rank 0's two looks at it.
-REQUESTS_A_RANK = 1 + 2 * 3 + 2 * 2
 MEASURED_SECONDS = 2.0  # of each kind of request
 
 
@@ -112,6 +112,11 @@ def what_limits(cells: Sequence[float], workers: int, costs: Costs, makespan: fl
     return "the longest cell" if longest > share else "the work"
 
 
+def requests_a_second(ranks: int) -> float:
+    """Of all ranks under torchrun that train: each one's beat, its three looks at rank 0, rank 0's two looks at it."""
+    return ranks * (1 / pause(BEAT_SECONDS, ranks) + (3 + 2) / pause(LOOK_SECONDS, ranks))
+
+
 def row(seeds: int, workers: int, costs: Costs, cells: Sequence[tuple[str, float]]) -> list[str]:
     order = longest_first(cells)
     declared = simulate([seconds for _, seconds in cells], workers, costs)
@@ -125,7 +130,7 @@ def row(seeds: int, workers: int, costs: Costs, cells: Sequence[tuple[str, float
         f"{declared.makespan / bound:.3f}",
         f"{sum(order) / (workers * found.makespan):.1%}",
         f"{found.waited / workers:.2f}",
-        f"{REQUESTS_A_RANK * workers * costs.request:.0%}",
+        f"{requests_a_second(workers) * costs.request:.0%}",
         what_limits(order, workers, costs, found.makespan),
     ]
 

@@ -110,6 +110,31 @@ def test_a_claim_that_was_released_and_made_again_is_anothers(tmp_path, quickly)
     assert again.is_held()
 
 
+def test_of_two_claims_the_newest_holds_whatever_lies_between_and_a_release_spares_it(tmp_path, monkeypatch):
+    """One who saw no claim made its first while another took a fourth over; a fifth comes in the midst of a release."""
+    older, newer = (Claims()._make(tmp_path, number) for number in (0, 4))
+    assert newer.is_held() and not older.is_held()
+    monkeypatch.setattr(claiming.Claim, "is_held", lambda self: True)  # as it was a moment ago
+    fifth = Claims()._make(tmp_path, 5)
+    newer.release()
+    assert claims_in(tmp_path) == [fifth.path]
+
+
+def test_signs_of_life_go_on_after_one_that_failed(tmp_path, quickly, monkeypatch):
+    """Such as on a disk that was full for a moment."""
+    flush, failures = os.fsync, [OSError("full")] * 5
+
+    def failing(handle: int) -> None:
+        if failures:
+            raise failures.pop()
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    claim = Claims().take(tmp_path)
+    with claim.kept():
+        wait_for(lambda: json.loads(claim.path.read_text())["beats"] > 6, seconds=20)
+
+
 @pytest.fixture(autouse=True)
 def cleared():
     yield
@@ -155,13 +180,17 @@ def test_four_processes_of_which_one_is_killed_one_stopped_and_one_late(tmp_path
 
 @pytest.mark.slow
 def test_a_terminated_process_releases_its_cell_and_one_that_cannot_follow_says_why(tmp_path, alone):
-    """SIGTERM; another precision than the first process's; the same command again resumes at once."""
+    """SIGTERM, as a time limit sends it to all of a job's processes; another precision; again, it resumes at once."""
     process = shared(tmp_path, SLOWLY="60")
     wait_for(lambda: list(tmp_path.rglob("epoch1.json")))
     code, out, err = ended(start(tmp_path, *command()))
     assert code == 2 and re.search(r"error: [AB]-seed0 is claimed by another process, .*\(\S+claim-0.json\)", err)
+    for child in children_of(process.pid):
+        os.kill(child, signal.SIGTERM)
+    time.sleep(0.5)
     process.terminate()
     assert ended(process)[0] == 143 and not list(tmp_path.rglob("claim*")) and list(tmp_path.rglob("epoch*.json"))
+    assert not list(tmp_path.rglob("*-seed0.json"))  # that of a cell that failed
     code, _, err = ended(shared(tmp_path, "--precision", "bf16"))
     assert (
         code == 2 and "error: cpu and bf16 don't fit cpu and fp32 of " in err and "shared-digits-quick-with.json" in err

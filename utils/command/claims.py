@@ -47,10 +47,9 @@ class Claim:
     def is_held(self) -> bool:
         """Whether this is still the newest claim."""
         try:
-            ours = self.token.encode() in self.path.read_bytes()
+            return self.token.encode() in self.path.read_bytes() and claims_in(self.folder)[-1:] == [self.path]
         except OSError:
             return False
-        return ours and not (self.folder / f"claim-{self.number + 1}.json").exists()
 
     def look(self) -> None:
         """Raise ClaimLost if this is not the newest claim any more."""
@@ -68,12 +67,13 @@ class Claim:
                 def beat() -> None:
                     nonlocal beats
                     beats += 1
-                    file.seek(0)
-                    file.write(self.text(beats))
-                    os.fsync(file.fileno())
+                    with suppress(OSError):  # a disk that is full, a server that is busy: the next may come through
+                        file.seek(0)
+                        file.write(self.text(beats))
+                        os.fsync(file.fileno())
 
                 self.look()
-                beating = Beats(beat, TAKE_OVER_SECONDS / BEATS, OSError)
+                beating = Beats(beat, TAKE_OVER_SECONDS / BEATS)
                 try:
                     with looking_before_writes(self.look):
                         yield
@@ -86,7 +86,8 @@ class Claim:
         """Remove this claim and those before it, if it is still the newest."""
         if self.is_held():
             for path in claims_in(self.folder):
-                path.unlink(missing_ok=True)
+                if number_of(path) <= self.number:  # a newer one may have been made just now
+                    path.unlink(missing_ok=True)
 
 
 def claims_in(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -24,6 +25,7 @@ from utils.training.device import DeviceLost, Execution, trouble
 from utils.training.sources import source_hash
 
 ENDING_SECONDS = 10
+TERMINATING_SECONDS = 2
 LOOK_SECONDS = 0.5  # between two looks for cells that others gave up, and for records of cells that ended elsewhere
 OnEpoch = Callable[[CellJob, dict], None]
 
@@ -78,15 +80,17 @@ def run_side_by_side(
     on_epoch: OnEpoch,
     elsewhere: Callable[[], Iterable[RunRecord]] = tuple,
     claims: Mapping[Path, Claim] = MappingProxyType({}),
+    look_seconds: float = LOOK_SECONDS,
 ) -> Iterator[RunRecord]:
     """Train the cells in other processes, in the order given, one at a time on each of `devices`.
 
     A device that is named several times gets as many cells at once. When one is free, `cells` is asked for the next;
     None means that there is none now, but perhaps later. Yields the record of each cell when it ends, and what
-    `elsewhere()` returns: the records of cells that ended in other commands meanwhile. A process trains several cells,
-    since starting one takes seconds, but none after a failure. If it dies, only its own cell fails. A cell whose folder
-    is among `claims` ends without a record if another process takes it over. When the generator ends or is closed
-    early, it terminates all processes that still run.
+    `elsewhere()` returns: the records of cells that ended in other commands meanwhile. Both are asked again whenever a
+    cell here has something to tell, else every `look_seconds`. A process trains several cells, since starting one takes
+    seconds, but none after a failure. If it dies, only its own cell fails. A cell whose folder is among `claims` ends
+    without a record if another process takes it over. When the generator ends or is closed early, it terminates all
+    processes that still run.
     """
     following, free = iter(cells), deque(devices)
     idle: list[Worker] = []
@@ -112,12 +116,15 @@ def run_side_by_side(
                 with suppress(OSError):  # it has died meanwhile, which recv() tells
                     worker.connection.send((job, worker.claim))
                 busy[worker.connection] = worker
-            for connection in wait(list(busy), LOOK_SECONDS if more or busy else 0):
+            for connection in wait(list(busy), look_seconds if more or busy else 0):
                 worker = busy[connection]
                 try:
                     received = connection.recv()
                 except (EOFError, OSError):  # OSError if the process died in the middle of a message
                     worker.process.join()
+                    if worker.process.exitcode == -signal.SIGTERM:
+                        # torchrun and SLURM terminate all processes at once: then this one too, which raises here.
+                        time.sleep(TERMINATING_SECONDS)
                     received = failed_record(worker.job, f"its process died (exit code {worker.process.exitcode})")
                     with suppress(OSError):
                         if worker.claim is None or worker.claim.is_held():

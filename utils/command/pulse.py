@@ -8,7 +8,7 @@ from collections.abc import Callable
 class Beats:
     """Calls `beat` now and every `seconds` in a thread of its own, until it is stopped or `beat` raises `ends_with`."""
 
-    def __init__(self, beat: Callable[[], object], seconds: float, ends_with: type[Exception]):
+    def __init__(self, beat: Callable[[], object], seconds: float, ends_with: type[Exception] | tuple[()] = ()):
         self._beat, self._seconds, self._ends_with = beat, seconds, ends_with
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

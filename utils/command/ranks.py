@@ -10,9 +10,9 @@ import torch.distributed as dist
 from utils.command.devices import cores_for
 from utils.command.plan import Plan
 from utils.command.preflight import check_room, ready, reusable
-from utils.command.processes import OnEpoch, run_side_by_side, why_not_apart
+from utils.command.processes import LOOK_SECONDS, OnEpoch, run_side_by_side, why_not_apart
 from utils.command.schedule import make_jobs
-from utils.command.session import Deal, Leader, Member, RankLost, reaching_the_store
+from utils.command.session import Deal, GivenUp, Leader, Member, RankLost, pause, reaching_the_store
 from utils.data.images import load_splits
 from utils.data.specs import DataError
 from utils.records.folder import publish
@@ -38,6 +38,7 @@ def train_by_ranks(
     if why := why_not_apart(jobs):
         raise CantFollow(f"{why}, which ranks need")
     left = {job.stem: index for index, job in enumerate(jobs)}
+    looks = pause(LOOK_SECONDS, plan.world.size)
     with reaching_the_store():
         deal = leader.post(orders_of(plan, execution, jobs), jobs)
 
@@ -56,7 +57,7 @@ def train_by_ranks(
                 warn(f"warning: nothing was heard of {name} for long; others train what it had")
             deal.give_up([*left.values()], leader.gone)
 
-        with closing(run_side_by_side(own(), plan.places, on_epoch, elsewhere)) as trained:
+        with closing(run_side_by_side(own(), plan.places, on_epoch, elsewhere, look_seconds=looks)) as trained:
             for record in trained:
                 if left.pop(record.stem, None) is not None:
                     if not left:
@@ -96,6 +97,9 @@ def follow(plan: Plan) -> int:
     except CantFollow as error:
         warn(f"error: {plan.world.name}: {error}")
         return 2
+    except GivenUp as error:
+        warn(f"warning: {plan.world.name}: {error}")
+        return 0  # of a failure torchrun would end the others, who train what this rank had
     except (RankLost, DataError, OSError) as error:
         warn(f"error: {plan.world.name}: {error}. Checkpoints are kept")
     except KeyboardInterrupt:
@@ -114,6 +118,7 @@ def train_for_rank_0(member: Member, plan: Plan, orders: Mapping, store: "dist.S
         raise DataError(f"{plan.spec.name} differs from what rank 0 has")
     check_room(plan, jobs)
     deal = Deal(store, member.number, jobs, plan.world.size)
+    looks = pause(LOOK_SECONDS, plan.world.size)
 
     def send(record: RunRecord) -> None:
         text, arrays = record_bytes(record)
@@ -131,7 +136,10 @@ def train_for_rank_0(member: Member, plan: Plan, orders: Mapping, store: "dist.S
     def on_epoch(job: CellJob, entry: dict) -> None:
         member.send({"cell": job.stem, "entry": entry})
 
-    with reaching_the_store(), closing(run_side_by_side(cells(), plan.places, on_epoch, member.check)) as trained:
+    with (
+        reaching_the_store(),
+        closing(run_side_by_side(cells(), plan.places, on_epoch, member.check, look_seconds=looks)) as trained,
+    ):
         for record in trained:
             send(record)
 

@@ -7,6 +7,8 @@ takes the next cell. There is no collective operation, nobody waits for a rank t
 
 import ctypes
 import json
+import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ import torch.distributed as dist  # by name only where it is used: some builds o
 from utils.command.pulse import Beats, Pulse
 from utils.command.world import World
 from utils.files import sha256
+from utils.streams import warn
 from utils.training.cell import CellJob
 
 BEAT_SECONDS = 1.0
@@ -27,11 +30,16 @@ GIVEN_UP_SECONDS = 60.0  # a member without a beat for so long is gone, and its 
 STARTING_SECONDS = 300.0  # by then all ranks have loaded Python and PyTorch
 GATHERING_SECONDS = 10.0  # at most, until all have looked for checkpoints of theirs
 LEAVING_SECONDS = 30.0
+RANKS_A_SECOND = 250  # that look at the store, which answers about ten thousand requests a second
 CHUNK = 2**20  # bytes; the store takes values of up to 8 MiB
 
 
 class RankLost(RuntimeError):
     """A rank that is needed, or the store, is gone; the message says which."""
+
+
+class GivenUp(RankLost):
+    """Rank 0 has given this rank up and does without it."""
 
 
 @contextmanager
@@ -55,6 +63,35 @@ def connect() -> "dist.Store":
     store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=STARTING_SECONDS)))
     store.set_timeout(timedelta(seconds=LOST_SECONDS))
     return dist.PrefixStore("cells", store)
+
+
+def pause(seconds: float, ranks: int) -> float:
+    """Seconds between two looks or signs of life of a rank: more of so many that the store would do nothing else."""
+    return max(seconds, ranks / RANKS_A_SECOND)
+
+
+def beating(store: "dist.Store", key: str, seconds: float) -> Beats:
+    """Signs of life at `key`, which also end this process where the store has stopped to answer.
+
+    A machine that has lost its power or its network refuses nothing. A request to it waits without end, that of the
+    main thread too, and nothing reaches that thread meanwhile, no signal either.
+    """
+
+    def beat() -> None:
+        watch = threading.Timer(LOST_SECONDS, leave_at_once)
+        watch.daemon = True
+        watch.start()
+        try:
+            store.add(key, 1)
+        finally:
+            watch.cancel()
+
+    return Beats(beat, seconds, dist.DistError)
+
+
+def leave_at_once() -> None:
+    warn("error: the store of torchrun, through which ranks talk, doesn't answer. Checkpoints are kept")
+    os._exit(1)  # the processes of cells see it; whatever else could be done here may wait for the store
 
 
 class Deal:
@@ -135,7 +172,7 @@ class Leader:
             self.restarted = store.add("sessions", 1) > 1
             name = uuid.uuid4().hex
             self.store = dist.PrefixStore(name, store)
-            self._beats = Beats(lambda: self.store.add("beat/0", 1), BEAT_SECONDS, dist.DistError)
+            self._beats = beating(self.store, "beat/0", BEAT_SECONDS)
             store.set("session", name)  # of an earlier session it took the place; there nothing beats
         self._pulses: dict[int, Pulse] = {}
         self._heard: dict[int, int] = {}
@@ -152,19 +189,20 @@ class Leader:
         except RankLost:
             if kind is None:
                 raise
-        finally:
-            self._beats.stop()
 
     def dismiss(self, why: str = "") -> None:
         """Let all others go, "" if all is done, and wait until they have gone."""
         if self._over:
             return
         self._over = True
-        with reaching_the_store():
-            self.store.set("over", why)
-            deadline = time.monotonic() + LEAVING_SECONDS
-            while not why and time.monotonic() < deadline and self.store.add("left", 0) < len(self._present()):
-                time.sleep(0.1)
+        try:
+            with reaching_the_store():
+                self.store.set("over", why)
+                deadline = time.monotonic() + LEAVING_SECONDS
+                while not why and time.monotonic() < deadline and self.store.add("left", 0) < len(self._present()):
+                    time.sleep(0.1)
+        finally:
+            self._beats.stop()  # what follows needs no store
 
     def post(self, orders: dict, jobs: Sequence[CellJob]) -> Deal:
         """Post a list of cells, with `orders` in plain values: all that the others have to know of it."""
@@ -211,11 +249,13 @@ class Member:
             self.store = self._join()
             self.number = self.store.add("members", 1)
             self.store.set(f"name/{self.number}", world.name)
-            beat = f"beat/{self.number}"
-            self._beats = Beats(lambda: self.store.add(beat, 1), BEAT_SECONDS, dist.DistError)
+            self._beats = beating(self.store, f"beat/{self.number}", pause(BEAT_SECONDS, world.size))
 
     def _join(self) -> "dist.Store":
-        """The session that rank 0 leads now: one of before the ranks were started again may still be posted."""
+        """The session that rank 0 leads now, or has led to its end.
+
+        One of before the ranks were started again may still be posted.
+        """
         store, deadline = connect(), time.monotonic() + STARTING_SECONDS
         seen: dict[bytes, int] = {}  # {session: its beat when it was first looked at}
         while time.monotonic() < deadline:
@@ -223,10 +263,10 @@ class Member:
                 name = store.get("session")
                 session = dist.PrefixStore(name.decode(), store)
                 beat = session.add("beat/0", 0)
-                if beat > seen.setdefault(name, beat):
+                if beat > seen.setdefault(name, beat) or (session.check(["over"]) and not session.get("over")):
                     return session
-            time.sleep(BEAT_SECONDS / 5)
-        raise RankLost(f"{self.world.name}: rank 0 didn't begin within {STARTING_SECONDS:.0f} seconds")
+            time.sleep(pause(BEAT_SECONDS / 5, self.world.size))
+        raise RankLost(f"rank 0 didn't begin within {STARTING_SECONDS:.0f} seconds")
 
     def __enter__(self) -> "Member":
         return self
@@ -240,13 +280,15 @@ class Member:
     def check(self) -> tuple[()]:
         """Raise RankLost if rank 0 has gone, has ended early, or has given this rank up. Returns no records."""
         with reaching_the_store():
+            if self.store.check(["over"]):
+                if why := self.store.get("over").decode():
+                    raise RankLost(why)
+                return ()
             silent = self._pulse.silent_for(self.store.add("beat/0", 0))
             if silent > LOST_SECONDS:
-                raise RankLost(f"{self.world.name}: rank 0 is gone, nothing was heard of it for {silent:.0f} seconds")
+                raise RankLost(f"rank 0 is gone, nothing was heard of it for {silent:.0f} seconds")
             if self.store.check([f"given_up/{self.number}"]):
-                raise RankLost(f"{self.world.name}: rank 0 heard nothing of this rank for long and has given it up")
-            if self.store.check(["over"]) and (why := self.store.get("over").decode()):
-                raise RankLost(f"{self.world.name}: {why}")
+                raise GivenUp("rank 0 heard nothing of this rank for long and does without it")
         return ()
 
     def orders(self, number: int) -> tuple[dict, "dist.Store"] | None:
@@ -259,7 +301,7 @@ class Member:
                     return json.loads(store.get("orders")), store
                 if self.store.check(["over"]):
                     return None
-            time.sleep(BEAT_SECONDS / 5)
+            time.sleep(pause(BEAT_SECONDS / 5, self.world.size))
 
     def send(self, header: dict, content: bytes = b"") -> None:
         """Send plain values and bytes to rank 0, with a checksum."""
