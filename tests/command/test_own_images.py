@@ -164,6 +164,8 @@ def test_added_models_are_compared_on_the_images_as_well(place, look, monkeypatc
         (["--image-size", "8"], "--image-size: goes with --images"),
         (["--fit", "pad"], "--fit: goes with --images"),
         (["--skip-bad"], "--skip-bad: goes with --images"),
+        (["--images", ""], "--images: an empty name"),
+        (["--predict", "a.png", ""], "--predict: an empty name"),
         (["--images", "x", "--smoke"], "--images: not allowed with --smoke: these have data"),
         (["--images", "x", "--protocol", "original"], "--images: not allowed with --protocol original: these"),
     ],

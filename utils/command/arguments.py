@@ -86,7 +86,12 @@ def device_name(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """An argparse type: a path, `~` expanded. A shell leaves it as it is in --data-dir=~/data."""
+    """An argparse type: a path, `~` expanded. A shell leaves it as it is in --data-dir=~/data.
+
+    Not the empty text, which a variable that isn't set leaves, and which would mean the folder one is in.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; the folder you are in is .")
     return Path(text).expanduser()
 
 
