@@ -78,6 +78,11 @@ def part_folders(root: Path) -> list[tuple[str, Path]]:
     folders = [path for path in entries(root) if path.is_dir()]
     named = [(PART_NAMES[path.name.lower()], path) for path in folders if path.name.lower() in PART_NAMES]
     if not any(part == "train" and classes_in(path) for part, path in named):
+        if len({part for part, _ in named}) > 1 and len(named) == len(folders):
+            raise DataError(
+                f"{root} has {', '.join(path.name for _, path in named)}, but no train/ with folders in it: the images "
+                f"of each class belong in a folder with the name of the class"
+            )
         return [("train", root)]
     others = [path.name for path in folders if path not in [path for _, path in named] and any(files_in(path))]
     if others:
