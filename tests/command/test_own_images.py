@@ -180,7 +180,7 @@ def test_a_folder_that_is_not_there_or_holds_too_little(place, look, photos, tmp
     """A missing folder, one class, a class of two images: one sentence and exit 2, before anything is made."""
     for root, sentence in {
         tmp_path / "nowhere": "nowhere is not there: name a folder of images",
-        class_folders(tmp_path / "one", {"only": 3}): "holds folders of 1 classes, only only",
+        class_folders(tmp_path / "one", {"only": 3}): "holds the folder of one class only, only",
         class_folders(tmp_path / "few", {"a": 9, "b": 2}, first=500): "b has 2 of at least 3 that each class needs",
     }.items():
         assert place.run("--images", str(root), "--data-dir", str(place.folder / "data")) == 2

@@ -92,7 +92,8 @@ def test_a_class_may_be_called_train(tmp_path):
     [
         ([], "has no folders"),
         (["1.jpg", "2.jpg"], "has no folders: the images of each class belong in a folder"),
-        (["cat/1.jpg"], "holds folders of 1 classes, only cat"),
+        (["cat/1.jpg"], "holds the folder of one class only, cat: 2 to 256 are needed$"),
+        (["photos/cat/1", "photos/dog/1"], r"one class only, photos: .*; if the classes lie in it, name \S+/photos$"),
         ([f"{k}/1" for k in range(257)], "holds folders of 257 classes: 2 to 256"),
         (["train/a/1", "train/b/1", "test/1.jpg"], "test has no folders"),
         (["train/cat.1.jpg", "test/1.jpg"], "has test, train, but no train/ with folders in it: the images of each"),

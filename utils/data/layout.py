@@ -59,9 +59,12 @@ def read_layout(root: Path) -> Layout:
                 f"{folder} has no folders: the images of each class belong in a folder with the name of the class"
             )
     names = sorted(set().union(*found.values()))
-    if not 2 <= len(names) <= MOST_CLASSES:
-        only = f", only {names[0]}" if len(names) == 1 else ""
-        raise DataError(f"{root} holds folders of {len(names)} classes{only}: 2 to {MOST_CLASSES} can be told apart")
+    if len(names) == 1:
+        inner = next(path for _, folder in folders for path in entries(folder) if path.is_dir())
+        hint = f"; if the classes lie in it, name {inner}" if classes_in(inner) else ""  # as an archive unpacks
+        raise DataError(f"{root} holds the folder of one class only, {names[0]}: 2 to {MOST_CLASSES} are needed{hint}")
+    if len(names) > MOST_CLASSES:
+        raise DataError(f"{root} holds folders of {len(names)} classes: 2 to {MOST_CLASSES} can be told apart")
     files = [
         ImageFile(path, part, label)
         for part, _ in folders
