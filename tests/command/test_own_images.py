@@ -164,6 +164,7 @@ def test_added_models_are_compared_on_the_images_as_well(place, look, monkeypatc
         (["--image-size", "8"], "--image-size: goes with --images"),
         (["--fit", "pad"], "--fit: goes with --images"),
         (["--skip-bad"], "--skip-bad: goes with --images"),
+        (["--images", "x", "--image-size", "1025"], "--image-size: '1025' is not a whole number of 1 to 1024"),
         (["--images", ""], "--images: an empty name"),
         (["--predict", "a.png", ""], "--predict: an empty name"),
         (["--images", "x", "--smoke"], "--images: not allowed with --smoke: these have data"),
