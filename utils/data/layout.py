@@ -76,6 +76,14 @@ def read_layout(root: Path) -> Layout:
     return Layout(tuple(names), given, tuple(files), tuple(sorted(loose)))
 
 
+def class_names_in(root: Path) -> tuple[str, ...]:
+    """The classes of a folder as it is now; none if it is gone or can't be used."""
+    try:
+        return read_layout(root).class_names
+    except (DataError, OSError):
+        return ()
+
+
 def part_folders(root: Path) -> list[tuple[str, Path]]:
     """(part, its folder) of each part that the folder separates, in the order of PARTS; ("train", root) if none."""
     folders = [path for path in entries(root) if path.is_dir()]
