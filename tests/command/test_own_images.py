@@ -164,6 +164,9 @@ def test_added_models_are_compared_on_the_images_as_well(place, look, monkeypatc
         (["--image-size", "8"], "--image-size: goes with --images"),
         (["--fit", "pad"], "--fit: goes with --images"),
         (["--skip-bad"], "--skip-bad: goes with --images"),
+        (["--images", "x", "--image-size", "1025"], "--image-size: '1025' is not a whole number of 1 to 1024"),
+        (["--images", ""], "--images: an empty name"),
+        (["--predict", "a.png", ""], "--predict: an empty name"),
         (["--images", "x", "--smoke"], "--images: not allowed with --smoke: these have data"),
         (["--images", "x", "--protocol", "original"], "--images: not allowed with --protocol original: these"),
     ],
@@ -178,7 +181,7 @@ def test_a_folder_that_is_not_there_or_holds_too_little(place, look, photos, tmp
     """A missing folder, one class, a class of two images: one sentence and exit 2, before anything is made."""
     for root, sentence in {
         tmp_path / "nowhere": "nowhere is not there: name a folder of images",
-        class_folders(tmp_path / "one", {"only": 3}): "holds folders of 1 classes, only only",
+        class_folders(tmp_path / "one", {"only": 3}): "holds the folder of one class only, only",
         class_folders(tmp_path / "few", {"a": 9, "b": 2}, first=500): "b has 2 of at least 3 that each class needs",
     }.items():
         assert place.run("--images", str(root), "--data-dir", str(place.folder / "data")) == 2

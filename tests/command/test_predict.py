@@ -233,6 +233,22 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(place, cell, digit_fi
         np.testing.assert_allclose([found[str(path), "A"][c][0] for c in DIGITS.class_names], expected, atol=1e-5)
 
 
+def test_other_files_in_a_folder_are_counted(place, cell, digit_files, tmp_path, capsys):
+    """Notes beside the images, as in a folder to train on; not if named themselves, or alone."""
+    cell(A, 0)
+    notes = tmp_path / "new" / "notes.txt"
+    notes.write_text("taken in May")
+    lines, err = predicted(place, capsys, tmp_path / "new")
+    assert err == "" and len(lines) == 1 + len(digit_files[0]) + 1
+    assert lines[-1] == "Left out, since they are no images: 1 other file in the folders"
+    _, err = predicted(place, capsys, notes, code=1)
+    assert err.startswith(f"{notes}: not a PNG")
+    for path in digit_files[0]:
+        path.unlink()
+    _, err = predicted(place, capsys, tmp_path / "new", code=1)
+    assert err == "there are no images in the folders\n"
+
+
 def test_with_nothing_to_read_there_is_an_empty_table(place, cell, tmp_path, capsys):
     cell(A, 0)
     predicted(place, capsys, tmp_path / "gone.png", "--csv", code=1)

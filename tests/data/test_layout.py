@@ -92,15 +92,18 @@ def test_a_class_may_be_called_train(tmp_path):
     [
         ([], "has no folders"),
         (["1.jpg", "2.jpg"], "has no folders: the images of each class belong in a folder"),
-        (["cat/1.jpg"], "holds folders of 1 classes, only cat"),
+        (["cat/1.jpg"], "holds the folder of one class only, cat: 2 to 256 are needed$"),
+        (["photos/cat/1", "photos/dog/1"], r"one class only, photos: .*; if the classes lie in it, name \S+/photos$"),
         ([f"{k}/1" for k in range(257)], "holds folders of 257 classes: 2 to 256"),
         (["train/a/1", "train/b/1", "test/1.jpg"], "test has no folders"),
+        (["train/cat.1.jpg", "test/1.jpg"], "has test, train, but no train/ with folders in it: the images of each"),
+        (["val/a/1", "val/b/1", "test/a/1", "test/b/1"], "has test, val, but no train/ with folders in it"),
         (["train/a/1", "train/b/1", "val/a/1", "valid/a/1"], "two folders for one part: .*val, valid"),
         (["train/a/1", "train/b/1", "labels/1"], "it also has labels: move them elsewhere"),
     ],
 )
 def test_folders_that_mean_nothing_are_refused(tmp_path, files, message):
-    """No class, images without folders, one class, 257 classes, test images without classes, two of a part, others."""
+    """No class, one, 257; images without folders; parts without classes, without train, twice, beside others."""
     touch(tmp_path, *files)
     with pytest.raises(DataError, match=message):
         read_layout(tmp_path)

@@ -56,6 +56,19 @@ def test_of_several_the_latest_counts_or_the_one_that_is_asked_for(tmp_path, dat
         trained_on(tmp_path, "my photos", 12, "pad")
 
 
+def test_of_two_folders_with_one_name_the_classes_decide(tmp_path, data_sets, capsys):
+    """A folder of other classes, trained on later; and a folder whose classes were never trained on."""
+    other = class_folders(tmp_path / "other" / "my photos", {"x": 4, "y": 4})
+    later = read_folder(other, tmp_path / "data", Target(8, 1))
+    for spec, contents in (data_sets[0], later):
+        remember_data(tmp_path, spec, contents)
+    assert trained_on(tmp_path, "my photos", None, None, ("a|b", "cat", "猫")) == data_sets[0]
+    assert trained_on(tmp_path, "my photos", None, None, ("x", "y")) == later
+    assert capsys.readouterr().err == ""
+    assert trained_on(tmp_path, "my photos", None, None, ("a", "b")) == later
+    assert capsys.readouterr().err.startswith("warning: my photos has other classes now, or is another folder")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[{}]", b"[3]", b'[{"spec": {}, "contents": {}}]', b"\xff"])
 def test_a_damaged_file_is_none_and_is_written_again(tmp_path, data_sets, content):
     """Cut, of another shape, or no text: predicting then asks for the command that trains, which mends it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from utils.checkout import CHECKOUT
 from utils.command.rules import fault_of
-from utils.data.decode import FITS
+from utils.data.decode import FITS, LARGEST_SIZE
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 from utils.files import LONGEST_NAME, file_name, sha256
 from utils.stats.looks import LOOKS
@@ -45,16 +45,17 @@ def default_data_dir() -> Path:
     return Path(named).expanduser() if named else CHECKOUT / "data"
 
 
-def at_least(minimum: int):
-    """An argparse type: a whole number of at least `minimum`."""
+def at_least(minimum: int, most: float = math.inf):
+    """An argparse type: a whole number of at least `minimum`, and at most `most`."""
+    bounds = f"{minimum} or more" if most == math.inf else f"{minimum} to {most}"
 
     def whole_number(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1  # not a whole number: fails the next check
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {minimum} or more")
+        if not minimum <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {bounds}")
         return value
 
     return whole_number
@@ -86,7 +87,12 @@ def device_name(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    """An argparse type: a path, `~` expanded. A shell leaves it as it is in --data-dir=~/data."""
+    """An argparse type: a path, `~` expanded. A shell leaves it as it is in --data-dir=~/data.
+
+    Not the empty text, which a variable that isn't set leaves, and which would mean the folder one is in.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; the folder you are in is .")
     return Path(text).expanduser()
 
 
@@ -179,7 +185,9 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="with a folder for each class, or train, val and test with such folders; results go to runs/images",
     )
-    own.add_argument("--image-size", type=at_least(1), metavar="N", help="in pixels; default: the task's own")
+    own.add_argument(
+        "--image-size", type=at_least(1, LARGEST_SIZE), metavar="N", help="in pixels; default: the task's own"
+    )
     own.add_argument("--fit", choices=FITS, help="keep the middle of each image (default), or all of it on black")
     own.add_argument("--skip-bad", action="store_true", help="go on without the files that can't be used")
 

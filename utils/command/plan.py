@@ -19,6 +19,7 @@ from utils.contents import Contents
 from utils.contrasts import audit
 from utils.data.decode import Target
 from utils.data.folder import name_of, read_folder
+from utils.data.layout import class_names_in
 from utils.data.specs import DATASETS, STAND_INS, DatasetSpec, data_sha256
 from utils.experiment import Declared, Experiment, Task, config_hash, under_original_protocol
 from utils.files import file_name
@@ -217,7 +218,7 @@ def data_of(task: Task, options: argparse.Namespace) -> tuple[DatasetSpec, Datas
         if use_of_weights(options):
             name = name_of(options.images)
             runs = options.runs_dir / name_on_images(task, name)
-            spec, contents = trained_on(runs, name, options.image_size, options.fit)
+            spec, contents = trained_on(runs, name, options.image_size, options.fit, class_names_in(options.images))
             return spec, spec, contents
         channels, size, _ = real.image_shape
         target = Target(options.image_size or size, channels, options.fit or "crop")

@@ -14,6 +14,7 @@ from utils.command.outputs import say
 from utils.command.plan import Plan
 from utils.command.trained import Trained, load_model, runs_to_predict_by
 from utils.data.decode import ImageFacts
+from utils.data.folder import is_another_file
 from utils.data.layout import files_in, shown_name
 from utils.data.specs import DataError
 from utils.data.store import decoded
@@ -30,7 +31,8 @@ COLUMNS = ("image", "model", "seeds", "class", "probability", "lowest", "highest
 def predict_images(plan: Plan) -> int:
     """Print a line for each image and model, and write the table if it is asked for; returns the exit code.
 
-    What can't be read is named, and the others go on; the code is 1 then. Raises NoWeights, WeightsError and OSError.
+    What can't be read is named, and the others go on; the code is 1 then. Files in a folder that are no images by their
+    names either are only counted, as for training. Raises NoWeights, WeightsError and OSError.
     """
     runs, why = runs_to_predict_by(plan)
     models = [load_model(plan, name, records) for name, records in runs.items()]
@@ -43,8 +45,12 @@ def predict_images(plan: Plan) -> int:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
+    others = 0
     for path, result in predictions(models, paths):
         if isinstance(result, DataError):
+            if path not in plan.use.paths and is_another_file(path, result):
+                others += 1
+                continue
             warn(f"{shown_name(str(path))}: {result}")
             faults.append(str(path))
             continue
@@ -58,6 +64,11 @@ def predict_images(plan: Plan) -> int:
     if plan.csv:
         write_atomically(plan.runs / TABLE, table.getvalue().encode(errors="backslashreplace"))
         say(plan, f"All probabilities: {shown(plan.runs / TABLE)}")
+    if others:
+        say(plan, f"Left out, since they are no images: {plural(others, 'other file')} in the folders")
+    if others == len(paths) and not faults:
+        faults.append("no images")
+        warn("there are no images in the folders")
     return 1 if faults else 0
 
 

@@ -8,6 +8,7 @@ from utils.checkout import shown
 from utils.contents import Contents
 from utils.data.remembered import remembered
 from utils.data.specs import DatasetSpec
+from utils.streams import warn
 
 
 class NoWeights(ValueError):
@@ -33,15 +34,21 @@ def use_of_weights(options: argparse.Namespace) -> Use | None:
     return Use(tuple(options.predict or ()), bool(options.models), options.kind or "")
 
 
-def trained_on(runs: Path, name: str, size: int | None, fit: str | None) -> tuple[DatasetSpec, Contents]:
+def trained_on(
+    runs: Path, name: str, size: int | None, fit: str | None, class_names: tuple[str, ...] = ()
+) -> tuple[DatasetSpec, Contents]:
     """What the folder of images `name` held when nets were last trained on it, in the folder `runs`.
 
-    The images themselves are not read. Only a data set of that `size` and `fit` counts, if these are given. Raises
-    NoWeights.
+    The images themselves are not read. Only a data set of that `size` and `fit` counts, if these are given. One of the
+    `class_names` that the folder has now goes before others, since another folder may have its name; warns if there is
+    none. Raises NoWeights.
     """
     found = remembered(runs)
-    for spec, contents in reversed(found):
-        if size in (None, contents.size) and fit in (None, contents.fit):
-            return spec, contents
+    fitting = [entry for entry in found if size in (None, entry[1].size) and fit in (None, entry[1].fit)]
+    if fitting:
+        spec, contents = max(fitting[::-1], key=lambda entry: entry[1].class_names == class_names)
+        if class_names and contents.class_names != class_names:
+            warn(f"warning: {name} has other classes now, or is another folder than the one that was trained on")
+        return spec, contents
     others = ", ".join(f"--image-size {contents.size} --fit {contents.fit}" for _, contents in found)
     raise NoWeights(f"{shown(runs)} has no weights from {name}" + (f" but by {others}" if found else ""))

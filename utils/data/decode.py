@@ -12,6 +12,7 @@ from utils.files import sha256
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FITS = ("crop", "pad")
+LARGEST_SIZE = 1024  # hundreds of decoded images are in memory at once, of 3 MB each at this size
 # Of files that people take for images, whether or not we can read them. Without an ending anything can be one.
 IMAGE_ENDINGS = (
     *("", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),

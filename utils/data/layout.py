@@ -59,9 +59,12 @@ def read_layout(root: Path) -> Layout:
                 f"{folder} has no folders: the images of each class belong in a folder with the name of the class"
             )
     names = sorted(set().union(*found.values()))
-    if not 2 <= len(names) <= MOST_CLASSES:
-        only = f", only {names[0]}" if len(names) == 1 else ""
-        raise DataError(f"{root} holds folders of {len(names)} classes{only}: 2 to {MOST_CLASSES} can be told apart")
+    if len(names) == 1:
+        inner = next(path for _, folder in folders for path in entries(folder) if path.is_dir())
+        hint = f"; if the classes lie in it, name {inner}" if classes_in(inner) else ""  # as an archive unpacks
+        raise DataError(f"{root} holds the folder of one class only, {names[0]}: 2 to {MOST_CLASSES} are needed{hint}")
+    if len(names) > MOST_CLASSES:
+        raise DataError(f"{root} holds folders of {len(names)} classes: 2 to {MOST_CLASSES} can be told apart")
     files = [
         ImageFile(path, part, label)
         for part, _ in folders
@@ -73,11 +76,24 @@ def read_layout(root: Path) -> Layout:
     return Layout(tuple(names), given, tuple(files), tuple(sorted(loose)))
 
 
+def class_names_in(root: Path) -> tuple[str, ...]:
+    """The classes of a folder as it is now; none if it is gone or can't be used."""
+    try:
+        return read_layout(root).class_names
+    except (DataError, OSError):
+        return ()
+
+
 def part_folders(root: Path) -> list[tuple[str, Path]]:
     """(part, its folder) of each part that the folder separates, in the order of PARTS; ("train", root) if none."""
     folders = [path for path in entries(root) if path.is_dir()]
     named = [(PART_NAMES[path.name.lower()], path) for path in folders if path.name.lower() in PART_NAMES]
     if not any(part == "train" and classes_in(path) for part, path in named):
+        if len({part for part, _ in named}) > 1 and len(named) == len(folders):
+            raise DataError(
+                f"{root} has {', '.join(path.name for _, path in named)}, but no train/ with folders in it: the images "
+                f"of each class belong in a folder with the name of the class"
+            )
         return [("train", root)]
     others = [path.name for path in folders if path not in [path for _, path in named] and any(files_in(path))]
     if others:
