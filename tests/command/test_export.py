@@ -75,6 +75,7 @@ def export(place, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, export):
     """And nothing of what PyTorch's exporter says is printed."""
     net = finished_cell(place.runs / "tiny", A, DIGITS, 3)
@@ -154,6 +155,7 @@ def trained(experiment, spec) -> Trained:
     return Trained(name=experiment.name, records=(record,), nets=(net,), spec=spec, target=target, execution=EXECUTION)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_names_the_class(tmp_path, monkeypatch, capsys):
     """A photograph through the page's lines gives the class that the net itself gives."""
     experiment = task_1_2_cifar.EXPERIMENTS[0]
