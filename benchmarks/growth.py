@@ -20,10 +20,12 @@ from memory import RSS_UNIT
 from task_1_2_cifar import TASK
 from utils.checkout import CHECKOUT
 from utils.experiment import Contrast, Declared, Task
+from utils.figures.interactive import draw_charts
 from utils.figures.task import draw_task
 from utils.findings.results import read_results
 from utils.records.record import RunRecord, read_record, write_record
 from utils.report.conclusions import conclusions
+from utils.report.html import Setting, report_page
 from utils.report.original import Original
 from utils.report.page import results_text
 from utils.report.short import in_short
@@ -99,6 +101,7 @@ def measured(folder: Path, models: int) -> dict[str, tuple[float, float]]:
     step("judge", lambda: (results.accuracy_verdicts, results.stability_verdicts, results.overfitting))
     pictures = step("draw", lambda: draw_task(results, folder.parent / "pictures"))
     step("report", lambda: (results_text(results, Original()), in_short(results, Original()), conclusions(results)))
+    step("html", lambda: report_page(results, Original(), *draw_charts(results), Setting("")))
     assert all(len(records) == len(results.runs["Model001"]) for records in results.runs.values()), results.left_out
     return {**taken, "pictures": (len(pictures), 0)}
 
@@ -121,7 +124,7 @@ def rows(sizes: Sequence[tuple[int, int]], folder: Path) -> Iterator[list[str]]:
                 write_record(records, record)
         progress(f"{models} models x {seeds} seeds: measuring")
         taken = in_fresh_process(measured, records, models)
-        seconds = [taken[name][0] for name in ("read", "judge", "draw", "report")]
+        seconds = [taken[name][0] for name in ("read", "judge", "draw", "report", "html")]
         yield [
             f"{models} x {seeds:,}",
             *(f"{each:.1f}" for each in seconds),
@@ -129,7 +132,7 @@ def rows(sizes: Sequence[tuple[int, int]], folder: Path) -> Iterator[list[str]]:
             f"{1000 * sum(seconds) / (models * seeds):.1f}",
             f"{taken['pictures'][0]}",
             f"{taken['start'][1]:.2f}",
-            f"{taken['report'][1]:.2f}",
+            f"{taken['html'][1]:.2f}",
         ]
 
 
@@ -138,7 +141,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=size, default=[size(text) for text in SIZES], metavar="MxS")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the made-up records there")
     options = parser.parse_args()
-    header = ["models x seeds", "read, s", "judge, s", "draw, s", "report, s", "in all, s", "ms a record", "pictures"]
+    steps = [f"{name}, s" for name in ("read", "judge", "draw", "report", "html", "in all")]
+    header = ["models x seeds", *steps, "ms a record", "pictures"]
     with TemporaryDirectory() as temporary:
         lines = list(rows(options.sizes, options.keep or Path(temporary)))
     print(table([*header, "GiB at start", "GiB at most"], lines))
