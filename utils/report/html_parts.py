@@ -92,7 +92,8 @@ def matrix_data(runs: Runs, made: Predictions) -> dict:
     Rows have a byte for each test image, modulo 256, and are deflated: what is right is a zero. If that takes too much
     of the page, it is of as many seeds of each model, the first ones, as fit; then `kept` says how many.
     """
-    most = total = max(map(len, runs.values()))
+    total = max(map(len, runs.values()))
+    most = min(total, max(1, 2 * MOST_PACKED // len(_packed(made, 1))))  # to deflate thousands would take a minute
     while len(packed := _packed(made, most)) > MOST_PACKED and most > 1:
         most //= 2
     return {
