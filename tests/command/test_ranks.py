@@ -158,7 +158,8 @@ def test_a_rank_with_other_options_leaves_with_a_sentence(tmp_path, store):
         start_rank(tmp_path, 1, 2, store.port, "--num-seeds", "3", "--batch-size", "32"),
     ]
     code, _, err = ended(ranks[1])
-    assert code == 2 and re.search(r"error: rank 1 on \S+: [AB] has another code .* \(config_hash \w+, not \w+\)\n", err)
+    told = r"error: rank 1 on \S+: [AB] has another code .* \(config_hash \w+, not \w+\)\n"
+    assert code == 2 and re.search(told, err)
     ranks[0].send_signal(signal.SIGTERM)
     ended(ranks[0])
 
