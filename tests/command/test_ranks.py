@@ -13,28 +13,18 @@ import pytest
 from many_script import (
     ended,
     no_orphans,
-    none_left,
     published,
     start_rank,
     start_ranks,
     times_trained,
-    trained_alone,
     wait_for,
 )
 from torch.distributed import TCPStore
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-
-
-@pytest.fixture(autouse=True)
-def cleared():
-    yield
-    none_left()
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    return trained_alone(tmp_path_factory.mktemp("alone"), seeds=3)
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
+    pytest.mark.usefixtures("cleared"),
+]
 
 
 def test_two_ranks_train_six_cells_once_each_and_equal_to_one_process(tmp_path, alone):

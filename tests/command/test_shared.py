@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from checkout_folder import CHECKOUT
-from many_script import command, ended, no_orphans, none_left, published, start, times_trained, trained_alone, wait_for
+from many_script import command, ended, no_orphans, published, start, times_trained, wait_for
 
 from utils.command import claims as claiming
 from utils.command.claims import ClaimLost, Claims, claims_in
 from utils.files import write_atomically
+
+pytestmark = pytest.mark.usefixtures("cleared")
 
 # Claims every folder that has no result yet, works there for a while, and writes the result.
 CLAIMER = """
@@ -133,17 +135,6 @@ def test_signs_of_life_go_on_after_one_that_failed(tmp_path, quickly, monkeypatc
     claim = Claims().take(tmp_path)
     with claim.kept():
         wait_for(lambda: json.loads(claim.path.read_text())["beats"] > 6, seconds=20)
-
-
-@pytest.fixture(autouse=True)
-def cleared():
-    yield
-    none_left()
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    return trained_alone(tmp_path_factory.mktemp("alone"), seeds=3)
 
 
 def test_two_processes_train_each_cell_once_and_one_draws(tmp_path, alone):

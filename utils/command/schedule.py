@@ -1,7 +1,7 @@
 """The cells of a command, their precision, their threads and their expected time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -122,6 +122,11 @@ class Forecast:
     cells: dict[str, float]
     drawing: float
     timing: float
+
+    def in_order(self, jobs: Iterable[CellJob]) -> list[CellJob]:
+        """The jobs in the order of `cells`."""
+        place = {stem: i for i, stem in enumerate(self.cells)}
+        return sorted(jobs, key=lambda job: place[job.stem])
 
     def in_all(self, processes: int) -> float:
         """Seconds until everything is done, with so many cells at once, in the order of `cells`."""

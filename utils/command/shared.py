@@ -239,8 +239,7 @@ def train_claimed(cells: Cells, data: Splits) -> list[RunRecord]:
     check_records(plan.records_folder(execution.kind), left[0].task)
     check_room(plan, left)
     expected = forecast(plan, left, data, execution)
-    by_stem = {job.stem: job for job in left}
-    in_order = [by_stem[stem] for stem in expected.cells]  # the longest first
+    in_order = expected.in_order(left)  # the longest first
     say(plan, plan_in_words(plan, cells.jobs, in_order, expected))
     own: list[RunRecord] = []
     with Progress(in_order, expected, plan.quiet) as progress:

@@ -187,8 +187,7 @@ def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[Run
     if plan.looks and not plan.drops_older_records:
         mark_looks(folder)
     expected = forecast(plan, waiting, data, execution)
-    place = {stem: i for i, stem in enumerate(expected.cells)}
-    waiting.sort(key=lambda job: place[job.stem])
+    waiting = expected.in_order(waiting)
     say(plan, plan_in_words(plan, jobs, waiting, expected))
     return done, waiting, expected
 
