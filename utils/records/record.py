@@ -22,6 +22,9 @@ from utils.records.arrays import RecordError, StoredArrays, open_arrays
 SCHEMA_VERSION = 1  # of the JSON's fields: a record of another version is not read
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "scikit-learn's digits", "shapes": "generated shapes"}
 STATUSES = ("finished", "diverged", "failed")
+# Prefixes of fields and arrays: the final weights, those of the best epoch, the averaged ones, and the final ones with
+# re-estimated batch-norm statistics.
+READINGS = ("", "best_", "averaged_", "reestimated_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +35,22 @@ class RunRecord:
     train_loss, train_accuracy, fit_loss, fit_accuracy, val_loss, val_accuracy, train_seconds, eval_seconds. train_ is
     measured while training (dropout on), fit_ in evaluation mode on a fixed part of the training images.
 
-    `test_` fields come from the final weights, `best_test_` fields from the weights of epoch `best_epoch` (counted from
-    1), which had the lowest validation loss. `per_class` has precision, recall and f1 with the final weights, each a
-    list over classes. All of these are None unless the run finished.
+    There are four readings of the test images, each with its own weights (READINGS). `test_` fields come from the final
+    weights; `reestimated_test_` from these with batch-norm statistics re-estimated on the fit images, in
+    `reestimated_batch_norms` batch norms (with none it is the same net); `averaged_test_` from the equal average of the
+    weights after the last `final_epochs` epochs, with re-estimated statistics; `best_test_` from the weights of epoch
+    `best_epoch` (counted from 1), which had the lowest validation loss. `per_class` has precision, recall and f1 with
+    the final weights, each a list over classes. `averaged_val_` fields are of the validation images. `train_total`,
+    `fit_total` and `val_total` count images, those with `_by_class` each class's. All of these are None unless the run
+    finished. Records of older versions have no `averaged_` and `reestimated_` fields, and no sizes but `test_total`.
 
     `arrays` is kept in the .npz, of a record that was read from disk there alone (`StoredArrays`):
 
-    - test_labels, test_predictions, best_test_predictions: uint8 of shape (N,);
+    - test_labels and, for each reading, test_predictions with its prefix: uint8 of shape (N,);
+    - averaged_test_confidences (N,) uint8: the probability of the predicted class, round(255 p), averaged weights;
     - mistake_indices (M,) int64, the M <= 16 wrong test images with the highest confidence, highest first;
-      mistake_images (M, C, H, W) uint8; mistake_confidences (M,) float32, the probability of the wrong class;
+      mistake_images (M, C, H, W) uint8; mistake_confidences (M,) float32, the probability of the wrong class; with
+      the prefix averaged_ those of the averaged weights;
     - the flow_ arrays of `utils.records.flow.thin`.
     """
 
@@ -68,6 +78,22 @@ class RunRecord:
     best_test_correct: int | None = None
     best_test_accuracy: float | None = None
     best_test_loss: float | None = None
+    final_epochs: int | None = None
+    averaged_test_correct: int | None = None
+    averaged_test_accuracy: float | None = None
+    averaged_test_loss: float | None = None
+    averaged_val_correct: int | None = None
+    averaged_val_loss: float | None = None
+    averaged_val_correct_by_class: list[int] | None = None
+    reestimated_batch_norms: int | None = None
+    reestimated_test_correct: int | None = None
+    reestimated_test_accuracy: float | None = None
+    reestimated_test_loss: float | None = None
+    train_total: int | None = None
+    fit_total: int | None = None
+    val_total: int | None = None
+    train_total_by_class: list[int] | None = None
+    val_total_by_class: list[int] | None = None
     per_class: dict[str, list[float]] | None = None
     data_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
@@ -82,6 +108,11 @@ class RunRecord:
     def kind(self) -> str:
         """Device and precision, for example "cpu-bf16". Records of different kinds are never pooled."""
         return f"{self.environment['device']}-{self.environment['precision']}"
+
+    @property
+    def has_average(self) -> bool:
+        """Whether the run gave averaged weights: it finished, and not by an older version."""
+        return self.averaged_test_correct is not None
 
     @property
     def stem(self) -> str:
@@ -202,12 +233,33 @@ def _check_contents(record: RunRecord) -> None:
         curves = [record.curve(f"{part}_{what}") for part in ("train", "fit", "val") for what in ("loss", "accuracy")]
         if not np.isfinite(curves).all():
             raise ValueError("a finished run with a loss or an accuracy that isn't finite")
-        shapes = {record.arrays[name].shape for name in ("test_labels", "test_predictions")}
+        readings = READINGS if record.has_average else READINGS[:2]
+        names = [f"{reading}test_predictions" for reading in readings]
+        names += ["averaged_test_confidences"] if record.has_average else []
+        shapes = {record.arrays[name].shape for name in ("test_labels", *names)}
         if shapes != {(record.test_total,)}:
             raise ValueError(f"{record.test_total} test images, but arrays of the shapes {shapes}")
         # Counts and predictions are stored apart, and pages print one and draw the other: they must agree.
-        for best in ("", "best_"):
-            counted = int((record.arrays["test_labels"] == record.arrays[f"{best}test_predictions"]).sum())
-            stored = getattr(record, f"{best}test_correct"), getattr(record, f"{best}test_accuracy")
+        for reading in readings:
+            counted = int((record.arrays["test_labels"] == record.arrays[f"{reading}test_predictions"]).sum())
+            stored = getattr(record, f"{reading}test_correct"), getattr(record, f"{reading}test_accuracy")
             if stored != (counted, counted / record.test_total):
-                raise ValueError(f"{counted} of its {best}test_predictions are correct, but it says {stored}")
+                raise ValueError(f"{counted} of its {reading}test_predictions are correct, but it says {stored}")
+        if record.has_average:
+            _check_sizes(record)
+
+
+def _check_sizes(record: RunRecord) -> None:
+    """Raise ValueError if the numbers of images of a finished run with averaged weights contradict each other."""
+    by_class = {
+        "train_total": record.train_total_by_class,
+        "val_total": record.val_total_by_class,
+        "averaged_val_correct": record.averaged_val_correct_by_class,
+    }
+    for name, counts in by_class.items():
+        if (len(counts), sum(counts)) != (len(record.class_names), getattr(record, name)):
+            raise ValueError(f"{name} is {getattr(record, name)}, but by class it is {counts}")
+    if not 1 <= record.final_epochs <= len(record.history):
+        raise ValueError(f"{record.final_epochs} final epochs of {len(record.history)}")
+    if any(right > n for right, n in zip(record.averaged_val_correct_by_class, record.val_total_by_class, strict=True)):
+        raise ValueError("more validation images of a class are right than there are")

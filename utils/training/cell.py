@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import precision_recall_fscore_support
 from torch import nn
 
 from utils.data.images import Splits, load_splits
@@ -20,14 +19,15 @@ from utils.records.flow import thin
 from utils.records.folder import publish
 from utils.records.record import RecordError, RunRecord, read_record, write_record
 from utils.streams import warn
+from utils.training.averaging import LATEST_SETS, reestimate_statistics
 from utils.training.checkpoint import Checkpoints, tensor_bytes
 from utils.training.device import Execution, noting_nondeterminism
 from utils.training.fit import Fit, fit
 from utils.training.machine import device_name
 from utils.training.model import build_model, flops_per_image, parameter_shapes
-from utils.training.predict import confident_mistakes, loss_and_correct, predict
+from utils.training.predict import averaged_fields, per_class, predict, sizes, test_arrays, test_fields
 
-CHECKPOINT_TENSORS = 4  # for each parameter: its value, the best one, two of the optimiser
+WEIGHT_FILES = 3  # averaged, final, best
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,18 @@ class CellJob:
 
     @property
     def bytes_left(self) -> int:
-        """At most, on the disk when the cell has finished: the final and the best weights, one checkpoint, the rest."""
-        return (2 + CHECKPOINT_TENSORS) * self._bytes_of_parameters + 2**24
+        """At most, on the disk when the cell has finished: three files of weights, one checkpoint, the rest."""
+        return (WEIGHT_FILES + self._tensors_in_checkpoint) * self._bytes_of_parameters + 2**24
 
     @property
     def bytes_while_training(self) -> int:
         """At most, more than `bytes_left` while the cell trains: two older checkpoints."""
-        return 2 * CHECKPOINT_TENSORS * self._bytes_of_parameters
+        return 2 * self._tensors_in_checkpoint * self._bytes_of_parameters
+
+    @property
+    def _tensors_in_checkpoint(self) -> int:
+        """For each parameter: its value, the best one, two of the optimiser, and what is kept for the average."""
+        return 4 + (LATEST_SETS if self.experiment.config.patience else 1)
 
     @property
     def _bytes_of_parameters(self) -> int:
@@ -128,8 +133,9 @@ def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
     """Load, train, predict, save; returns the record. Resumes from the job's last checkpoint if there is one.
 
     An error ends only this cell: its record then has the status "failed" and the error as its message. `on_epoch` is
-    called with each epoch's history entry. The results go into the job's folder: the record, `final.safetensors` and
-    `best.safetensors` (each a plain state dict), and `gradient_flow.npz` with the gradient flow of every step.
+    called with each epoch's history entry. The results go into the job's folder: the record, `averaged.safetensors`,
+    `final.safetensors` and `best.safetensors` (each a plain state dict), and `gradient_flow.npz` with the gradient flow
+    of every step.
     """
     history: list[dict] = []
 
@@ -153,8 +159,8 @@ def run_cell(job: CellJob, on_epoch: Callable[[dict], None]) -> RunRecord:
             warn(f"{job.stem}: another run may differ a little, since {', '.join(sorted(found))} adds in any order")
             job = replace(job, environment={**job.environment, "nondeterministic": sorted(found)})
         if result.diverged_at is None:
-            files = _files_of(job, model, result)
-            outcome = {"status": "finished", **_predict(job, model, data, result)}
+            fields, files = _results(job, model, data, result)
+            outcome = {"status": "finished", **fields}
         else:
             outcome = {"status": "diverged", "message": f"not finite at step {result.diverged_at}"}
         record = _record(job, history, **facts, **outcome)
@@ -184,58 +190,40 @@ def failed_record(job: CellJob, message: str, history: list[dict] | None = None)
     return _record(job, history or [], parameters=0, flops_per_image=0, status="failed", message=message)
 
 
-def _files_of(job: CellJob, model: nn.Module, result: Fit) -> dict[Path, bytes]:
-    """{path: bytes} of the final weights, the best weights and the gradient flow."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **result.gradient_flow)
-    return {
-        job.folder / "final.safetensors": tensor_bytes(model.state_dict()),
-        job.folder / "best.safetensors": tensor_bytes(result.best_weights),
-        job.folder / "gradient_flow.npz": buffer.getvalue(),
-    }
+def _results(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> tuple[dict, dict[Path, bytes]]:
+    """The fields of the record that come from a finished run's weights, and the files to keep, {path: bytes}.
 
-
-def _predict(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> dict:
-    """Test results with the final and with the best weights, as fields of a RunRecord.
-
-    Leaves the best weights in `model`: read its final weights before.
+    Each reading is made whatever the others say.
     """
-    flow = result.gradient_flow
-    logits = predict(model, data.test, job.execution)
+    # First, since what follows changes what is in the model.
+    files = {job.folder / "final.safetensors": tensor_bytes(model.state_dict())}
+    readings = {"": predict(model, data.test, job.execution)}
+    batch_norms = reestimate_statistics(model, data.fit, job.execution, job.seed)
+    # Without a batch norm it is the same net.
+    readings["reestimated_"] = predict(model, data.test, job.execution) if batch_norms else readings[""]
+    model.load_state_dict(result.averaged_weights)
+    reestimate_statistics(model, data.fit, job.execution, job.seed)
+    files[job.folder / "averaged.safetensors"] = tensor_bytes(model.state_dict())
+    readings["averaged_"] = predict(model, data.test, job.execution)
+    averaged_on_val = predict(model, data.val, job.execution)
     model.load_state_dict(result.best_weights)
-    best_logits = predict(model, data.test, job.execution)
-    loss, correct = loss_and_correct(logits, data.test.labels)
-    best_loss, best_correct = loss_and_correct(best_logits, data.test.labels)
-    labels, predictions = data.test.labels.cpu().numpy(), logits.argmax(1).cpu().numpy()
+    files[job.folder / "best.safetensors"] = tensor_bytes(model.state_dict())
+    readings["best_"] = predict(model, data.test, job.execution)
+
+    flow, buffer = result.gradient_flow, io.BytesIO()
+    np.savez_compressed(buffer, **flow)
+    files[job.folder / "gradient_flow.npz"] = buffer.getvalue()
+    arrays = test_arrays(readings, data.test)
     return {
-        "test_total": len(data.test),
-        "test_correct": int(correct),
-        "test_accuracy": correct / len(data.test),
-        "test_loss": loss,
         "best_epoch": result.best_epoch,
-        "best_test_correct": int(best_correct),
-        "best_test_accuracy": best_correct / len(data.test),
-        "best_test_loss": best_loss,
-        "per_class": per_class(labels, predictions, data.num_classes),
-        "arrays": {
-            # uint8 holds class indices up to 255; records are committed, so their size matters.
-            "test_labels": labels.astype(np.uint8),
-            "test_predictions": predictions.astype(np.uint8),
-            "best_test_predictions": best_logits.argmax(1).cpu().numpy().astype(np.uint8),
-            **confident_mistakes(logits, data.test),
-            **thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),
-        },
-    }
-
-
-def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
-    """Precision, recall and F1 of each class, fractions; NaN where a class has no prediction or no example.
-
-    `labels` and `predictions` are class indices of shape (N,).
-    """
-    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
-    # Not strict: scikit-learn returns a fourth array, the number of examples of each class.
-    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
+        "final_epochs": result.final_epochs,
+        "reestimated_batch_norms": batch_norms,
+        **sizes(data),
+        **test_fields(readings, data.test),
+        **averaged_fields(averaged_on_val, data.val, data.num_classes),
+        "per_class": per_class(arrays["test_labels"], arrays["test_predictions"], data.num_classes),
+        "arrays": arrays | thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),
+    }, files
 
 
 def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from utils.data.images import Splits, batch_sizes
 from utils.experiment import TrainConfig
+from utils.training.averaging import LATEST_SETS, Weights, averaged_state, final_epochs, keep_weights
 from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution
 from utils.training.gradients import GradientFlow
@@ -27,7 +28,9 @@ class Fit:
     """The results of training, besides the final weights, which are in the model itself.
 
     `history` has one dict an epoch. `best_weights` are the weights after `best_epoch` (counted from 1), the epoch with
-    the lowest validation loss. `gradient_flow` has the arrays of `GradientFlow.read` over all steps, without "finite",
+    the lowest validation loss. `averaged_weights` is the state dict of the average over the last `final_epochs` epochs,
+    whose batch-norm statistics have yet to be re-estimated; empty if training diverged. `for_average` is what
+    `keep_weights` keeps for it. `gradient_flow` has the arrays of `GradientFlow.read` over all steps, without "finite",
     and "weight_names". `diverged_at` is the first step (counted from 1) with a loss or gradient that was not finite,
     or None.
     """
@@ -35,6 +38,9 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    final_epochs: int = 0
+    averaged_weights: dict[str, Tensor] = field(default_factory=dict)
+    for_average: list[Weights] = field(default_factory=list)
     gradient_flow: dict[str, np.ndarray] = field(default_factory=dict)
     diverged_at: int | None = None
 
@@ -105,8 +111,12 @@ def fit(
                 result.best_epoch = epoch
                 # Cloned, since the optimiser goes on changing the model's own tensors in place.
                 result.best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            result.for_average = keep_weights(result.for_average, model, config, epoch)
             if checkpoints and (checkpoints.is_due() or epoch == config.epochs):
                 save_checkpoint(checkpoints, model, optimizer, schedule, result)
+    if result.diverged_at is None:
+        result.final_epochs = final_epochs(config, len(result.history))
+        result.averaged_weights = averaged_state(result.for_average, model, config, len(result.history))
     return result
 
 
@@ -123,6 +133,7 @@ def save_checkpoint(
         "model": model.state_dict(),
         "best": result.best_weights,
         "flow": {name: torch.from_numpy(array) for name, array in flow.items()},
+        **{f"average.{index}": weights for index, weights in enumerate(result.for_average)},
     }
     for index, parameter in enumerate(model.parameters()):
         # Empty for a parameter that is frozen, or that no step has reached.
@@ -168,6 +179,11 @@ def restored(checkpoints: Checkpoints, model: nn.Module, optimizer: Optimizer, s
         history=state["history"],
         best_epoch=state["best_epoch"],
         best_weights={name: tensor.to(device) for name, tensor in group("best.").items()},
+        for_average=[
+            {name: tensor.to(device) for name, tensor in weights.items()}
+            for index in range(LATEST_SETS)
+            if (weights := group(f"average.{index}."))
+        ],
         gradient_flow={name: tensor.numpy() for name, tensor in group("flow.").items()},
     )
 

@@ -1,11 +1,14 @@
 """Predictions: the model is run once for the logits; everything else is derived from logits and labels."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.data.images import ImageSet
+from utils.data.images import ImageSet, Splits
 from utils.training.device import Execution
 
 EVAL_BATCH_SIZE = 500  # affects speed and memory only
@@ -44,3 +47,58 @@ def confident_mistakes(logits: Tensor, data: ImageSet) -> dict[str, np.ndarray]:
         "mistake_images": data.take(kept).images.permute(0, 3, 1, 2).contiguous().cpu().numpy(),  # (M, C, H, W)
         "mistake_confidences": confidences[kept].cpu().numpy(),
     }
+
+
+def test_fields(readings: Mapping[str, Tensor], data: ImageSet) -> dict:
+    """The record's loss, count and accuracy of each reading of the test images, {prefix: logits (N, K)}."""
+    fields = {}
+    for reading, logits in readings.items():
+        loss, correct = loss_and_correct(logits, data.labels)
+        fields[f"{reading}test_loss"] = loss
+        fields[f"{reading}test_correct"] = int(correct)
+        fields[f"{reading}test_accuracy"] = correct / len(data)
+    return fields
+
+
+def test_arrays(readings: Mapping[str, Tensor], data: ImageSet) -> dict[str, np.ndarray]:
+    """The record's arrays of the test images, but for the gradient flow; `readings` as in `test_fields`."""
+    # uint8 holds class indices up to 255; records are committed, so their size matters.
+    arrays = {"test_labels": data.labels.cpu().numpy().astype(np.uint8)}
+    for reading, logits in readings.items():
+        arrays[f"{reading}test_predictions"] = logits.argmax(1).cpu().numpy().astype(np.uint8)
+    averaged = readings["averaged_"]
+    arrays["averaged_test_confidences"] = averaged.softmax(1).amax(1).mul(255).round().cpu().numpy().astype(np.uint8)
+    of_averaged = {f"averaged_{name}": array for name, array in confident_mistakes(averaged, data).items()}
+    return arrays | confident_mistakes(readings[""], data) | of_averaged
+
+
+def averaged_fields(logits: Tensor, data: ImageSet, classes: int) -> dict:
+    """The record's fields of the averaged weights on the validation images `data`, from their logits (N, K)."""
+    loss, correct = loss_and_correct(logits, data.labels)
+    right = data.labels[logits.argmax(1) == data.labels]
+    return {
+        "averaged_val_loss": loss,
+        "averaged_val_correct": int(correct),
+        "averaged_val_correct_by_class": right.bincount(minlength=classes).tolist(),
+    }
+
+
+def sizes(data: Splits) -> dict:
+    """The record's numbers of images."""
+    return {
+        **{f"{name}_total": len(getattr(data, name)) for name in ("train", "fit", "val", "test")},
+        **{
+            f"{name}_total_by_class": getattr(data, name).labels.bincount(minlength=data.num_classes).tolist()
+            for name in ("train", "val")
+        },
+    }
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
+    """Precision, recall and F1 of each class, fractions; NaN where a class has no prediction or no example.
+
+    `labels` and `predictions` are class indices of shape (N,).
+    """
+    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
+    # Not strict: scikit-learn returns a fourth array, the number of examples of each class.
+    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}

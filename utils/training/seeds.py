@@ -28,7 +28,7 @@ def epoch_offsets(examples: int, seed: int, epoch: int) -> Tensor:
 # The uses of random numbers; each has a stream of its own, so that, for example, a model without dropout sees the same
 # order of examples as one with it. A stream's index here is part of its seed: add new ones at the end only, or the old
 # ones change.
-STREAMS = ("initialisation", "order", "dropout", "augmentation", "other libraries")
+STREAMS = ("initialisation", "order", "dropout", "augmentation", "other libraries", "batch-norm statistics")
 
 
 def seed_model(seed: int, stream: str, epoch: int = 0) -> None:
