@@ -103,7 +103,7 @@ def untrained(error: Exception) -> int:
     words, option = [], ""
     for word in sys.argv:
         option = word.partition("=")[0] if word.startswith("-") else option
-        if option not in ("--predict", "--csv", "--export", "--kind"):
+        if option not in ("--predict", "--csv", "--export", "--kind", "--weights"):
             words.append(word)
     return failed(f"{error}; this trains them:\n  {shlex.join(['python', *words])}", 2)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from checkout_folder import CHECKOUT
 from made_records import make_record
-from made_weights import finished_cell, random_net
+from made_weights import finished_cell, net_of, random_net
 from PIL import Image
 from place import TASK, digests
 from sklearn.datasets import load_digits, load_sample_images
@@ -21,6 +21,7 @@ from utils.command.added import load
 from utils.command.export import onnx_bytes
 from utils.command.libraries import enlargement
 from utils.command.trained import Trained
+from utils.command.use import WEIGHTS_IN_WORDS
 from utils.data.decode import Target
 from utils.data.specs import CIFAR10, DIGITS, MNIST
 from utils.experiment import Experiment
@@ -83,7 +84,7 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     before = digests(place.folder)
     out, err = export()
     path = place.runs / "tiny" / "export" / "A.onnx"
-    assert out == f"A, seed 3 (cpu-fp32): {path}\n" and err == "without weights here: B\n"
+    assert out == f"A, seed 3, averaged weights (cpu-fp32): {path}\n" and err == "without weights here: B\n"
     assert digests(place.folder).keys() - before.keys() == {"runs/tiny/export/A.onnx"}
     assert_computes_the_same(path.read_bytes(), net, DIGITS)
     session = onnxruntime.InferenceSession(path)
@@ -91,9 +92,40 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     assert images.shape[1:] == [1, 8, 8] and not isinstance(images.shape[0], int)
     assert tuple(json.loads(about["class_names"])) == DIGITS.class_names
     assert (json.loads(about["mean"]), json.loads(about["std"])) == ([DIGITS.mean[0]], [DIGITS.std[0]])
-    plain = {"size": "8", "channels": "1", "colours": "grey", "layout": "NCHW", "fit": "crop", "seed": "3"}
+    plain = {
+        "size": "8",
+        "channels": "1",
+        "colours": "grey",
+        "layout": "NCHW",
+        "fit": "crop",
+        "seed": "3",
+        "weights": "averaged",
+    }
     assert plain.items() <= about.items()
     assert b".py" not in path.read_bytes()  # no path of this machine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["averaged", "last", "best"])
+def test_the_weights_that_are_named_are_exported(place, export, weights):
+    """Into a file of their own, so that no other program silently gets them in place of the usual ones."""
+    finished_cell(place.runs / "tiny", A, DIGITS, 0)
+    out, _ = export("--weights", weights)
+    path = place.runs / "tiny" / "export" / f"A-{weights}.onnx"
+    assert out == f"A, seed 0, {WEIGHTS_IN_WORDS[weights]} (cpu-fp32): {path}\n"
+    assert_computes_the_same(path.read_bytes(), net_of(A, DIGITS, 0, weights), DIGITS)
+    about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert about["weights"] == weights
+
+
+@pytest.mark.slow
+def test_where_another_seed_has_no_averaged_weights_the_last_are_exported(place, export):
+    finished_cell(place.runs / "tiny", A, DIGITS, 0)
+    finished_cell(place.runs / "tiny", A, DIGITS, 1, old=True)
+    out, _ = export()
+    path = place.runs / "tiny" / "export" / "A.onnx"
+    assert out.startswith("A, seed 0, last weights (not every run here has averaged ones) (cpu-fp32): ")
+    assert_computes_the_same(path.read_bytes(), net_of(A, DIGITS, 0, "last"), DIGITS)
 
 
 def test_named_models_that_have_no_weights_are_refused(place, export):
@@ -144,15 +176,21 @@ def test_an_added_model_is_exported_and_one_that_cannot_be_is_named(place, expor
         net = finished_cell(place.runs / "tiny", Experiment(name, model, B.config, source), DIGITS, 0)
     out, err = export("--add", *added, code=1)
     assert re.fullmatch(r"without weights here: A, B\nLengthy can't be exported: .+\n", err)
-    assert out == f"Net, seed 0 (cpu-fp32): {place.runs / 'tiny/export/Net.onnx'}\n"
+    assert out == f"Net, seed 0, averaged weights (cpu-fp32): {place.runs / 'tiny/export/Net.onnx'}\n"
     assert_computes_the_same((place.runs / "tiny/export/Net.onnx").read_bytes(), net, DIGITS)
 
 
 def trained(experiment, spec) -> Trained:
     net = EXECUTION.place(random_net(experiment, spec, seed=4))
-    record = make_record(experiment.name, 4)
-    target = Target(spec.image_shape[1], spec.image_shape[0])
-    return Trained(name=experiment.name, records=(record,), nets=(net,), spec=spec, target=target, execution=EXECUTION)
+    return Trained(
+        name=experiment.name,
+        records=(make_record(experiment.name, 4),),
+        weights="averaged",
+        nets=(net,),
+        spec=spec,
+        target=Target(spec.image_shape[1], spec.image_shape[0]),
+        execution=EXECUTION,
+    )
 
 
 @pytest.mark.slow

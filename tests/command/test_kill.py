@@ -91,13 +91,15 @@ def newest(folder: Path) -> float:
 
 
 def ends(folder: Path) -> dict[str, bytes | list]:
-    """What the cell left: weights, optimiser, history without times, predictions, gradient flow."""
+    """What the cell left: weights, optimiser, the record without times, predictions, gradient flow."""
     cell = cell_of(folder)
     record = read_record(cell / "Net-seed0.json")
     assert record.status == "finished"
     left = {path.name: path.read_bytes() for path in cell.glob("*.safetensors")}
     left |= {name: array.tobytes() for name, array in record.arrays.items()}
     left["history"] = without_times(record.history)
+    apart = ("history", "arrays", "environment")
+    left |= {f"record {name}": value for name, value in vars(record).items() if name not in apart}
     with np.load(cell / "gradient_flow.npz") as flow:
         left |= {f"whole {name}": flow[name].tobytes() for name in flow.files}
     return left

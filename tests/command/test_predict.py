@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from made_folders import picture, write
-from made_weights import by_hand, finished_cell
+from made_weights import by_hand, finished_cell, net_of
 from PIL import Image
 from place import TASK, digests
 
@@ -81,7 +81,9 @@ def test_probabilities_are_those_of_plain_torch(place, cell, digit_files, capsys
         assert line == (
             f"{path}: {first} {percent(rows[first][0])}% ({over}), then {second} {percent(rows[second][0])}%"
         )
-    assert lines[0] == "A, 3 seeds, trained on scikit-learn's digits (cpu-fp32): the only model with weights here."
+    assert lines[0] == (
+        "A, 3 seeds, averaged weights, trained on scikit-learn's digits (cpu-fp32): the only model with weights here."
+    )
     assert lines[-1].startswith("All probabilities: ") and lines[-1].endswith("runs/tiny/predictions.csv")
 
 
@@ -99,20 +101,63 @@ def test_a_line_says_class_probability_range_and_the_next_class(seeds, words):
     assert in_words("abc", np.array(seeds)) == words
 
 
-def test_the_best_model_is_that_of_the_highest_mean_validation_accuracy_in_the_last_epoch(
-    place, cell, digit_files, capsys
-):
-    """Not of the highest test accuracy, nor of the best epoch, nor of the best seed."""
-    for seed, last in enumerate((0.70, 0.80)):
-        cell(A, seed, val_accuracy=(0.95, last), test_accuracy=0.95)
-    for seed, last in enumerate((0.77, 0.78)):
-        cell(B, seed, val_accuracy=(0.5, last))
-    (first, line), _ = predicted(place, capsys, digit_files[0][0])
+def test_the_best_model_is_that_of_the_highest_mean_validation_accuracy(place, cell, digit_files, capsys):
+    """By weights of one sort for all models. Not of the highest test accuracy, nor of the best seed.
+
+    A is first by its last weights, B by its averaged ones, and A again by those of its best epoch.
+    """
+    for seed, averaged in enumerate((0.70, 0.80)):
+        cell(A, seed, val_accuracy=(0.95, 0.6), averaged_accuracy=averaged, test_accuracy=0.95, best_epoch=1)
+    for seed, averaged in enumerate((0.77, 0.78)):
+        cell(B, seed, val_accuracy=(0.5, 0.59), averaged_accuracy=averaged, best_epoch=2)
+    image = digit_files[0][0]
+    trained = "trained on scikit-learn's digits (cpu-fp32): the highest mean validation accuracy"
+    (first, line), _ = predicted(place, capsys, image)
     assert first == (
-        "B, 2 seeds, trained on scikit-learn's digits (cpu-fp32): the highest mean validation accuracy, 77.50%, of the "
-        "2 models with weights here."
+        f"B, 2 seeds, averaged weights, {trained}, 77.50%, of the 2 models with weights here, each by its averaged "
+        "weights."
     )
     assert "by" not in line.partition(": ")[2]
+    (first, _), _ = predicted(place, capsys, image, "--weights", "last")
+    assert first.startswith(f"A, 2 seeds, last weights, {trained}, 60.00%, of ")
+    assert first.endswith("each by its last weights.")
+    (first, _), _ = predicted(place, capsys, image, "--weights", "best")
+    assert first.startswith(f"A, 2 seeds, weights of the lowest validation loss, {trained}, 95.00%, of ")
+
+
+@pytest.mark.parametrize("weights", ["averaged", "last", "best"])
+def test_the_weights_that_are_named_answer(place, cell, digit_files, capsys, weights):
+    """Of every seed; each sort gives other probabilities."""
+    paths, images = digit_files
+    for seed in (0, 4):
+        cell(A, seed)
+    predicted(place, capsys, *paths, "--csv", "--weights", weights)
+    expected = by_hand([net_of(A, DIGITS, seed, weights) for seed in (0, 4)], images, DIGITS).mean(0)
+    found = [[table(place)[str(path), "A"][c][0] for c in DIGITS.class_names] for path in paths]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    rows = csv.DictReader((place.runs / "tiny" / "predictions.csv").open(encoding="utf-8", newline=""))
+    assert {row["weights"] for row in rows} == {weights}
+
+
+@pytest.mark.parametrize("missing", ["from an older version", "its file"])
+def test_where_a_run_has_no_averaged_weights_the_last_of_all_are_used(place, cell, digit_files, capsys, missing):
+    """One of three seeds; and the models are compared by their last weights then, also B, which has averaged ones."""
+    paths, images = digit_files
+    for seed in (0, 1, 2):
+        cell(A, seed, val_accuracy=(0.5, 0.7), old=missing == "from an older version" and seed == 1)
+    if missing == "its file":
+        next(place.runs.glob("tiny/cpu-fp32/A/*/seed1/averaged.safetensors")).unlink()
+    cell(B, 0, val_accuracy=(0.5, 0.6), averaged_accuracy=0.9)
+    lines, _ = predicted(place, capsys, *paths, "--csv")
+    assert lines[0].startswith("A, 3 seeds, last weights (not every run here has averaged ones), trained on ")
+    assert lines[0].endswith("70.00%, of the 2 models with weights here, each by its last weights.")
+    expected = by_hand([net_of(A, DIGITS, seed, "last") for seed in (0, 1, 2)], images, DIGITS).mean(0)
+    found = [[table(place)[str(path), "A"][c][0] for c in DIGITS.class_names] for path in paths]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    _, err = predicted(place, capsys, paths[0], "--weights", "averaged", code=2)
+    assert "A has no averaged weights here of 1 run" in err and "this trains them:" in err
+    lines, _ = predicted(place, capsys, paths[0], "--models", "A", "--seeds", "0", "2")  # which have them
+    assert lines[0].startswith("A, 2 seeds, averaged weights, trained on ")
 
 
 def test_each_model_that_is_named_is_asked(place, cell, digit_files, capsys):
@@ -179,7 +224,7 @@ def test_a_run_whose_weights_were_deleted_does_not_count(place, cell, digit_file
 def test_damaged_weights_are_one_sentence(place, cell, digit_files, capsys):
     """Truncated, and of another shape: exit 2 with the path."""
     cell(A, 0)
-    path = next((place.runs / "tiny/cpu-fp32/A").rglob("final.safetensors"))
+    path = next((place.runs / "tiny/cpu-fp32/A").rglob("averaged.safetensors"))
     content = path.read_bytes()
     wide = build_model(Experiment("A", partial(FCN, hidden=(9,)), A.config), DIGITS.image_shape, 10, 0)
     for damaged in (content[: len(content) // 2], tensor_bytes(wide.state_dict())):
@@ -194,9 +239,11 @@ def test_the_kind_is_that_of_the_pages_unless_another_is_named(place, cell, digi
     cell(A, 0, kind="cpu-bf16")
     cell(A, 1, kind="cuda-tf32")
     cell(A, 2, kind="cuda-tf32")
-    assert "2 seeds, trained on scikit-learn's digits (cuda-tf32)" in predicted(place, capsys, path)[0][0]
+    (line, _), _ = predicted(place, capsys, path)
+    assert line.startswith("A, 2 seeds, averaged weights, trained on scikit-learn's digits (cuda-tf32)")
     place.old_records("A-seed0", kind="cpu-bf16")
-    assert "1 seed, trained on scikit-learn's digits (cpu-bf16)" in predicted(place, capsys, path)[0][0]
+    (line, _), _ = predicted(place, capsys, path)
+    assert line.startswith("A, 1 seed, averaged weights, trained on scikit-learn's digits (cpu-bf16)")
     assert "(cuda-tf32)" in predicted(place, capsys, path, "--kind", "cuda-tf32")[0][0]
     _, err = predicted(place, capsys, path, "--kind", "mps-fp32", code=2)
     assert "has no weights of the kind mps-fp32 of A and B by this recipe" in err
@@ -253,7 +300,7 @@ def test_with_nothing_to_read_there_is_an_empty_table(place, cell, tmp_path, cap
     cell(A, 0)
     predicted(place, capsys, tmp_path / "gone.png", "--csv", code=1)
     header = (place.runs / "tiny" / "predictions.csv").read_text()
-    assert header == "image,model,seeds,class,probability,lowest,highest\n"
+    assert header == "image,model,seeds,weights,class,probability,lowest,highest\n"
 
 
 def test_a_colour_photograph_becomes_grey_and_square_as_for_training(place, cell, tmp_path, capsys):
@@ -288,7 +335,7 @@ def test_the_options_of_a_quick_look_name_its_cells(place, cell, digit_files, ca
 
 def test_without_weights_the_command_that_trains_them_is_named(place, capsys, monkeypatch):
     """With the options that say what to train, quoted for a shell."""
-    words = "t.py --predict a.png b.png --epochs 1 --kind cpu-fp32 --csv --output-dir".split()
+    words = "t.py --predict a.png b.png --weights last --epochs 1 --kind cpu-fp32 --csv --output-dir".split()
     monkeypatch.setattr(sys, "argv", [*words, "my photos", "--export", "--predict=c.png"])
     _, err = predicted(place, capsys, "x.png", code=2)
     assert err.startswith(f"error: {place.runs / 'tiny'} has no weights of A and B by this recipe; this trains them:\n")
@@ -305,6 +352,7 @@ def test_without_weights_the_command_that_trains_them_is_named(place, capsys, mo
         (["--predict", "x", "--export"], "--predict: not allowed with --export"),
         (["--export", "--no-resume"], "--export: not allowed with --no-resume"),
         (["--export", "--csv"], "--export: not allowed with --csv"),
+        (["--weights", "best"], "--weights: goes with --predict or --export"),
         (["--kind", "cpu-fp32"], "--kind: goes with --replot or --predict or --export"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_records import make_timing
+from made_records import make_timing, older
 from place import RECIPE, TASK, digests, task_of
 
 from models import FCN
@@ -18,7 +18,7 @@ from utils.command import outputs, schedule, steps
 from utils.command.arguments import parse
 from utils.command.plan import make_plan
 from utils.experiment import Experiment, Task
-from utils.records.record import read_record
+from utils.records.record import read_record, write_record
 from utils.timing import choices
 from utils.training.device import Execution
 
@@ -51,6 +51,21 @@ def test_changed_sources_are_trained_again_and_that_is_said(place, monkeypatch, 
     told = capsys.readouterr().out
     for model in "AB":
         assert f"{model}-seed0 had finished, but the code that trains it has changed since" in told
+    assert place.run() == 0 and place.trained == []
+
+
+def test_a_run_without_averaged_weights_is_trained_again_and_that_is_said(place, capsys):
+    """A record of an older version: it counts until then."""
+    assert place.run() == 0
+    (path,) = place.runs.glob("tiny/cpu-fp32/B/*/seed0/B-seed0.json")
+    write_record(path.parent, older(read_record(path)))
+    write_record(place.records, older(read_record(place.records / "B-seed0.json")))
+    capsys.readouterr()
+    assert place.run("--models", "A") == 0 and place.trained == [] and place.drawn[-1] == {"A": [0], "B": [0]}
+    assert place.run() == 0 and place.trained == ["B-seed0"]
+    told = capsys.readouterr().out
+    assert "B-seed0 had finished, but an older version kept no averaged weights: it is trained again" in told
+    assert read_record(place.records / "B-seed0.json").has_average
     assert place.run() == 0 and place.trained == []
 
 

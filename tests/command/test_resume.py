@@ -3,12 +3,20 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
-from place import RECIPE, task_of
+from made_records import without_times
+from place import DIGITS_SHA256, RECIPE, task_of
 
-from utils.experiment import Task
+from models import FCN, CNNWithResidual
+from utils.command.arguments import parse
+from utils.command.plan import make_plan
+from utils.command.schedule import make_jobs
+from utils.experiment import Experiment, Task, TrainConfig
+from utils.records.record import read_record
 from utils.training import cell as cells
 from utils.training import checkpoint
 from utils.training import fit as train
@@ -70,6 +78,55 @@ def test_going_on_is_said_with_its_epoch(place, monkeypatch, capsys):
     task = stopped_task(place, monkeypatch)
     assert place.run("--models", "A", task=task) == 0
     assert "Resuming: A-seed0 after epoch 1\n" in capsys.readouterr().out
+
+
+def test_stopped_after_the_last_epoch_the_record_is_the_same(place, monkeypatch):
+    """While the statistics are re-estimated: nothing is trained again, and the record is that of an unstopped run."""
+    net = partial(CNNWithResidual, widths=(8, 12), strides=(1, 2), blocks_per_stage=1)
+    task = Task("tiny", "digits", [Experiment("Net", net, dataclasses.replace(RECIPE, epochs=6))])
+    assert place.run("--runs-dir", str(place.folder / "whole"), task=task) == 0
+    whole = read_record(place.records / "Net-seed0.json")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "reestimate_statistics", stop)
+        assert place.run(task=task) == 130
+    steps = []
+    monkeypatch.setattr(train, "train_one_epoch", lambda *_: steps.append(1))
+    assert place.run(task=task) == 0 and steps == []
+    record = read_record(next(place.runs.rglob("Net-seed0.json")))
+    same = dataclasses.replace(record, history=without_times(record.history))
+    assert same == dataclasses.replace(whole, history=without_times(whole.history))
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(record.arrays[name], array, strict=True)
+    for name in ("averaged", "final", "best"):
+        first, second = (
+            next(folder.rglob(f"{name}.safetensors")).read_bytes() for folder in (place.folder / "whole", place.runs)
+        )
+        assert first == second
+
+
+@pytest.mark.parametrize("patience", [None, 3], ids=["", "early stopping"])
+def test_the_disk_estimate_covers_what_a_run_leaves_and_is_not_far_above(place, patience):
+    """A net of 1.3 million parameters, Adam: at the end, and after each epoch while a third checkpoint is written."""
+    config = TrainConfig(5, 64, "adam", 1e-3, patience=patience)
+    task = Task("tiny", "digits", [Experiment("Wide", partial(FCN, hidden=(1024, 1024, 128)), config)])
+    options = parse(task, ["--runs-dir", str(place.runs), "--device", "cpu", "--precision", "fp32", "--threads", "1"])
+    plan = make_plan(task, options)
+    (job,) = make_jobs(plan, plan.execution, DIGITS_SHA256)
+    largest = []
+
+    def measure(entry):
+        sizes = [path.stat().st_size for path in job.folder.glob("*")]
+        largest.append(sum(sizes) + max(sizes, default=0))
+
+    assert cells.run_cell(job, measure).status == "finished"
+    left = sum(path.stat().st_size for path in job.folder.glob("*"))
+    slack = 2**24  # for what doesn't grow with the net
+    assert left <= job.bytes_left <= 1.1 * left + slack
+    assert max(largest) <= job.bytes_left + job.bytes_while_training
 
 
 def test_changed_code_starts_again_and_says_so(place, capsys, monkeypatch):

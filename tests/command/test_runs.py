@@ -9,10 +9,13 @@ import torch
 from made_records import without_times
 from place import HASHES, RECIPE, RUNAWAY, SMALL, TASK, digests, task_of
 from safetensors.torch import load_file
+from sklearn.metrics import confusion_matrix
+from torch.optim.swa_utils import update_bn
 
-from models import FCN
+from models import FCN, CNNWithResidual
 from utils.data import images as data
-from utils.data.specs import DIGITS
+from utils.data.specs import DIGITS, SPLIT_SEED
+from utils.experiment import Experiment, Task
 from utils.records.folder import read_runs
 from utils.records.record import read_record
 from utils.records.timing import read_timing
@@ -45,7 +48,8 @@ def test_a_run_leaves_records_weights_text_and_pictures(place, capsys):
 
     told = capsys.readouterr()
     assert told.out.index("2 runs (A-seed0, B-seed0), 0 finished before") < told.out.index("It will take about")
-    assert f"  {'A-seed0':<32} test {record.test_accuracy:.2%}, best-validation weights (epoch " in told.out
+    accuracies = f"test {record.test_accuracy:.2%}, averaged weights {record.averaged_test_accuracy:.2%}"
+    assert f"  {'A-seed0':<32} {accuracies}, best-validation weights (epoch " in told.out
     assert "A seed 0 epoch 2/2 train " in told.err and " val " in told.err and "A-seed0 added (finished)" in told.err
     assert {path.name for path in place.folder.iterdir()} >= {"README.md", "plots", "runs"}
 
@@ -56,6 +60,7 @@ def test_the_saved_weights_give_the_recorded_predictions(place, tmp_path):
     record, test = read_record(folder / "A-seed0.json"), data.load_splits(DIGITS, tmp_path).test
     assert record.best_epoch < 3 and record.best_test_loss != pytest.approx(record.test_loss)  # lr too high
     for weights, correct, loss in (
+        ("averaged", record.averaged_test_correct, record.averaged_test_loss),
         ("final", record.test_correct, record.test_loss),
         ("best", record.best_test_correct, record.best_test_loss),
     ):
@@ -78,7 +83,57 @@ def test_the_test_set_is_predicted_once_with_each_weights_and_never_while_traini
     monkeypatch.setattr(train, "predict", counted("training"))
     monkeypatch.setattr(cells, "predict", counted("testing"))
     assert place.run("--models", "A") == 0
-    assert sizes == {"training": [1150, 287] * 2, "testing": [360, 360]}  # fit and val each epoch
+    assert sizes == {"training": [1150, 287] * 2, "testing": [360, 360, 287, 360]}  # fit and val each epoch
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_record_holds_every_reading_of_a_net_with_batch_norm(place, tmp_path, precision):
+    """By the saved weights, scikit-learn's confusion matrix, and PyTorch's `update_bn` on a copy of the last net."""
+    net = partial(CNNWithResidual, widths=(8, 12), strides=(1, 2), blocks_per_stage=1)
+    task = Task("tiny", "digits", [Experiment("Residual", net, dataclasses.replace(RECIPE, epochs=7))])
+    assert place.run("--precision", precision, task=task) == 0
+    (folder,) = place.runs.glob(f"tiny/cpu-{precision}/Residual/*/seed0")
+    record, splits = read_record(folder / "Residual-seed0.json"), data.load_splits(DIGITS, tmp_path)
+    execution = Execution(torch.device("cpu"), precision, 1)
+    model = execution.place(net((1, 8, 8), 10))
+    assert record.final_epochs == 2
+    assert record.reestimated_batch_norms == sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) > 3
+
+    model.load_state_dict(load_file(folder / "averaged.safetensors"))
+    logits = predict(model, splits.test, execution)
+    confidences, predictions = logits.softmax(1).max(1)
+    np.testing.assert_array_equal(record.arrays["averaged_test_predictions"], predictions)
+    np.testing.assert_array_equal(record.arrays["averaged_test_confidences"], (255 * confidences.numpy()).round())
+    assert (record.averaged_test_loss, record.averaged_test_correct) == loss_and_correct(logits, splits.test.labels)
+    wrong = record.arrays["averaged_mistake_indices"]
+    assert len(wrong) and (predictions[wrong] != splits.test.labels[wrong]).all()
+    assert not np.array_equal(record.arrays["averaged_test_predictions"], record.arrays["test_predictions"])
+    logits = predict(model, splits.val, execution)
+    matrix = confusion_matrix(splits.val.labels, logits.argmax(1))
+    assert record.averaged_val_correct_by_class == matrix.diagonal().tolist()
+    assert record.val_total_by_class == matrix.sum(axis=1).tolist()
+    assert (record.averaged_val_loss, record.averaged_val_correct) == loss_and_correct(logits, splits.val.labels)
+    assert record.train_total_by_class == np.bincount(splits.train.labels).tolist()
+    sizes = (len(splits.train), len(splits.fit), len(splits.val), len(splits.test))
+    assert (record.train_total, record.fit_total, record.val_total, record.test_total) == sizes
+
+    model.load_state_dict(load_file(folder / "final.safetensors"))
+    order = torch.randperm(len(splits.fit), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    batches = [next(splits.fit.batches(len(rows), rows)) for rows in order.tensor_split(-(-len(order) // 500))]
+    with execution.autocast():
+        update_bn(batches, model)
+    logits = predict(model, splits.test, execution)
+    np.testing.assert_array_equal(record.arrays["reestimated_test_predictions"], logits.argmax(1))
+    expected = loss_and_correct(logits, splits.test.labels)
+    assert (record.reestimated_test_loss, record.reestimated_test_correct) == expected
+    assert record.reestimated_test_loss != record.test_loss
+
+
+def test_a_run_that_stops_early_records_how_many_epochs_it_averaged(place):
+    assert place.run("--models", "A", "--epochs", "30", "--lr", "2", "--patience", "3") == 0
+    (record,) = [read_record(path) for path in place.runs.glob("tiny/cpu-fp32/A/*/seed0/A-seed0.json")]
+    trained = len(record.history)
+    assert 3 < trained < 30 and record.final_epochs == max(1, min(3, trained // 3))
 
 
 def timeless(record):

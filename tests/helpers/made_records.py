@@ -59,6 +59,7 @@ def make_record(
     if diverges_from is None:
         outcome |= make_test_outcome(random, seed, accuracy, test_total, image_shape, len(class_names))
         outcome["arrays"] |= flow_arrays(model, seed, epochs)
+        outcome["final_epochs"] = max(1, epochs // 3)
         outcome["best_epoch"] = int(np.argmin([epoch["val_loss"] for epoch in history])) + 1
     else:
         outcome = {"status": "diverged", "message": f"loss not finite at step {diverges_from * 100}"}
@@ -82,6 +83,14 @@ def make_record(
         history=history,
         **outcome,
     )
+
+
+def older(record: RunRecord) -> RunRecord:
+    """The record as a version without averaged weights would have written it."""
+    new = ("averaged_", "reestimated_", "train_total", "fit_total", "val_total", "final_epochs")
+    fields = {f.name: None for f in dataclasses.fields(record) if f.name.startswith(new)}
+    arrays = {name: array for name, array in record.arrays.items() if not name.startswith(new)}
+    return dataclasses.replace(record, **fields, arrays=arrays)
 
 
 def wavy_record(model: str, seed: int, size: float) -> RunRecord:
@@ -137,6 +146,7 @@ def make_test_outcome(
         int(np.clip(round(random.normal(accuracy * total, spread)), 1, total - 1)) for _ in range(2)
     )
     predictions, best_predictions = predict(correct), predict(best_correct)
+    averaged = predict(averaged_correct := min(total - 1, correct + round(0.004 * total)))
     wrong = np.flatnonzero(predictions != labels)[:16]
     arrays = {
         "test_labels": labels,
@@ -145,7 +155,11 @@ def make_test_outcome(
         "mistake_indices": wrong,
         "mistake_confidences": np.linspace(0.9999, 0.83, len(wrong), dtype=np.float32),
         "mistake_images": make_images(random, len(wrong), image_shape),
+        "reestimated_test_predictions": predictions,
+        "averaged_test_predictions": averaged,
+        "averaged_test_confidences": np.full(total, 250, np.uint8),
     }
+    arrays |= {f"averaged_{name}": array for name, array in arrays.items() if name.startswith("mistake_")}
     return {
         "test_total": total,
         "test_correct": correct,
@@ -154,6 +168,21 @@ def make_test_outcome(
         "best_test_correct": best_correct,
         "best_test_accuracy": best_correct / total,
         "best_test_loss": 2.9 * (1 - accuracy),
+        "reestimated_batch_norms": 0,
+        "reestimated_test_correct": correct,
+        "reestimated_test_accuracy": correct / total,
+        "reestimated_test_loss": 3 * (1 - accuracy),
+        "averaged_test_correct": averaged_correct,
+        "averaged_test_accuracy": averaged_correct / total,
+        "averaged_test_loss": 2.5 * (1 - accuracy),
+        "averaged_val_correct": 90 * classes,
+        "averaged_val_loss": 2.5 * (1 - accuracy),
+        "averaged_val_correct_by_class": [90] * classes,
+        "train_total": 900 * classes,
+        "fit_total": 100 * classes,
+        "val_total": 100 * classes,
+        "train_total_by_class": [900] * classes,
+        "val_total_by_class": [100] * classes,
         "per_class": per_class(labels, predictions, classes),
         "arrays": arrays,
     }

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from made_records import make_record
+from made_records import make_record, older
 from torch import nn
 
 from utils.command.plan import hashes_of
+from utils.command.use import WEIGHT_FILES
 from utils.data.specs import DatasetSpec, data_sha256
 from utils.experiment import Experiment
 from utils.files import file_name
@@ -41,18 +42,20 @@ def finished_cell(
     seed: int,
     *,
     val_accuracy: tuple[float, ...] = (0.5, 0.5),
+    averaged_accuracy: float = 0.5,
+    old: bool = False,
     kind: str = "cpu-fp32",
     without: tuple[str, ...] = (),
     test_accuracy: float = 0.5,
     environment: dict | None = None,
     **changes,
 ) -> nn.Module:
-    """A cell's folder in the task's folder `runs`, with its weights and its record; returns the net.
+    """A cell's folder in the task's folder `runs`, with its weights and its record.
 
-    `changes` are fields of the record, `environment` entries of its environment, of which those of `without` are left
-    out.
+    Returns the net with the averaged weights, or with the last ones if the cell is `old` and has no others but the
+    best; `net_of` gives the others. `averaged_accuracy` is that on the validation images. `changes` are fields of the
+    record, `environment` entries of its environment, of which those of `without` are left out.
     """
-    net = random_net(experiment, spec, seed)
     ((_, config_hash),) = hashes_of([experiment], spec).items()
     record = make_record(
         experiment.name,
@@ -73,10 +76,19 @@ def finished_cell(
     changes = {"environment": made_by, "history": history, **changes}
     if spec.pinned:
         changes = {"data_sha256": data_sha256(spec, {}), **changes}
-    record = dataclasses.replace(record, **changes)
+    right = np.diff(np.linspace(0, round(averaged_accuracy * record.val_total), len(spec.class_names) + 1).astype(int))
+    averaged = {"averaged_val_correct": int(right.sum()), "averaged_val_correct_by_class": right.tolist()}
+    record = dataclasses.replace(record, **{**averaged, **changes})
     folder = runs / kind / file_name(experiment.name) / config_hash / f"seed{seed}"
-    write_record(folder, record, {folder / "final.safetensors": tensor_bytes(net.state_dict())})
-    return net
+    nets = {name: net_of(experiment, spec, seed, name) for name in WEIGHT_FILES if not (old and name == "averaged")}
+    files = {folder / WEIGHT_FILES[name]: tensor_bytes(net.state_dict()) for name, net in nets.items()}
+    write_record(folder, older(record) if old else record, files)
+    return next(iter(nets.values()))
+
+
+def net_of(experiment: Experiment, spec: DatasetSpec, seed: int, weights: str) -> nn.Module:
+    """The net that `finished_cell` leaves as those of the cell's weights: another one for each sort."""
+    return random_net(experiment, spec, seed + 1000 * list(WEIGHT_FILES).index(weights))
 
 
 @torch.no_grad()

@@ -40,6 +40,12 @@ def put_null(folder):
     rewrite(folder / "FCN-seed1.json", history=history)
 
 
+def too_many_right(folder):
+    """In one class; the sum fits."""
+    right = [101, 79, *[90] * 8]
+    rewrite(folder / "FCN-seed1.json", averaged_val_correct_by_class=right)
+
+
 def huge_arrays(folder):
     """Arrays that claim 2^60 bytes, with their true SHA-256."""
     header, buffer = io.BytesIO(), io.BytesIO()
@@ -77,6 +83,13 @@ FAULTS = {
     "no image shape": (change(image_shape=None), "not a whole record"),
     "another count": (change(test_correct=1), "of its test_predictions are correct, but it says (1, "),
     "no accuracy": (change(best_test_accuracy=None), "of its best_test_predictions are correct, but it says"),
+    "another averaged count": (change(averaged_test_correct=1), "of its averaged_test_predictions are correct, but it"),
+    "no reestimated count": (change(reestimated_test_correct=None), "of its reestimated_test_predictions are correct"),
+    "validation counts by class": (change(averaged_val_correct=901), "averaged_val_correct is 901, but by class it is"),
+    "sizes by class": (change(train_total=1), "train_total is 1, but by class it is [900, 900"),
+    "sizes of too few classes": (change(val_total_by_class=[1000]), "val_total is 1000, but by class it is [1000]"),
+    "more right than there are": (too_many_right, "more validation images of a class are right than there are"),
+    "final epochs": (change(final_epochs=16), "16 final epochs of 15"),
     "a loss of null": (put_null, "a loss or an accuracy that isn't finite"),
     "an exabyte": (huge_arrays, "not a whole record"),
     "unknown status": (change(status="perfect"), "don't fit its name"),

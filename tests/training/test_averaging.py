@@ -117,7 +117,7 @@ def test_a_run_that_stops_early_says_how_many_epochs_it_averaged(data):
 
 
 class Masked(nn.Module):
-    """A mask of -inf as a frozen parameter and as a buffer, a counter, whole numbers, and one module under two names."""
+    """A mask of -inf as a parameter and as a buffer, a counter, whole numbers, and one module under two names."""
 
     def __init__(self):
         super().__init__()
@@ -257,7 +257,7 @@ def test_batches_differ_by_one_image_at_most(count, sizes):
 
 
 def test_a_batch_norm_in_evaluation_mode_keeps_its_statistics_and_applies_them():
-    """`update_bn` resets it all the same; the batch norms behind it must see what it gives, not what a reset one does."""
+    """`update_bn` resets it all the same; the batch norms behind it must not see what a reset one gives."""
     net, images = Spy(train_second=False), made_images(40)
     behind = nn.BatchNorm2d(1)
     net.second.running_mean.fill_(5.0)

@@ -28,8 +28,9 @@ NETS = {
     "residual": partial(CNNWithResidual, widths=(16, 32), strides=(1, 2), blocks_per_stage=1),
 }
 RECIPES = {
-    "sgd": TrainConfig(4, 64, "sgd", 0.05, momentum=0.9, augmentation=True),
-    "adam": TrainConfig(4, 64, "adam", 3e-3),
+    "sgd": TrainConfig(6, 64, "sgd", 0.05, momentum=0.9, augmentation=True),
+    "adam": TrainConfig(6, 64, "adam", 3e-3),
+    "early stopping": TrainConfig(6, 64, "adam", 3e-3, patience=6),
 }
 
 
@@ -63,9 +64,9 @@ def interrupt(folder: Path, few: Splits, after: int, **options):
 
 
 def last_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights, best weights, optimiser and gradient flow at the end."""
+    """Weights, best weights, what is kept for the average, optimiser and gradient flow at the end."""
     tensors, state = Checkpoints(folder, IDENTITY).load()
-    assert len(state["history"]) == 4
+    assert len(state["history"]) == 6
     return tensors
 
 
@@ -73,7 +74,11 @@ def assert_same_end(first: tuple, second: tuple, first_folder: Path, second_fold
     (net, result), (other, again) = first, second
     assert without_times(again.history) == without_times(result.history) and again.best_epoch == result.best_epoch
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
+    assert result.final_epochs == again.final_epochs == 2
+    for averaged, other_averaged in zip(result.averaged_weights.items(), again.averaged_weights.items(), strict=True):
+        assert averaged[0] == other_averaged[0] and torch.equal(averaged[1], other_averaged[1])
     expected, found = last_tensors(first_folder), last_tensors(second_folder)
+    assert any(name.startswith("average.") for name in expected)
     assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
     for name, steps in result.gradient_flow.items():
         np.testing.assert_array_equal(again.gradient_flow[name], steps, strict=True)
@@ -82,12 +87,17 @@ def assert_same_end(first: tuple, second: tuple, first_folder: Path, second_fold
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("net", NETS)
 def test_going_on_after_an_interruption_changes_no_bit(tmp_path, few, net, recipe):
-    """Two interruptions; fused SGD with momentum and random crops, fused Adam; every tensor and number."""
+    """Three interruptions, and one after the last epoch; SGD with momentum and random crops, Adam, early stopping.
+
+    The weights are averaged over epochs 5 and 6. Every tensor and number is compared.
+    """
     whole = train_in(tmp_path / "whole", few, net, recipe)
-    for after in (1, 3):  # epochs that are kept: it is interrupted in the second and in the last
+    for after in (1, 4, 5):  # epochs that are kept: before the final ones, and between them
         interrupt(tmp_path / "parts", few, after, net=net, recipe=recipe)
     parts = train_in(tmp_path / "parts", few, net, recipe)
     assert_same_end(whole, parts, tmp_path / "whole", tmp_path / "parts")
+    again = train_in(tmp_path / "parts", few, net, recipe)  # nothing is left to train
+    assert_same_end(whole, again, tmp_path / "whole", tmp_path / "parts")
 
 
 def test_without_new_random_numbers_in_each_epoch_going_on_would_differ(tmp_path, few, monkeypatch):
@@ -137,7 +147,7 @@ def test_at_most_one_in_ten_seconds_and_always_the_last(tmp_path, few, monkeypat
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", lambda self, epoch, *rest: (saved.append(epoch), save(self, epoch, *rest)))
     train_in(tmp_path, few)
-    assert saved == [3, 4]  # 4, 8 and 12 s after the start
+    assert saved == [3, 6]  # 12 and 24 s after the start
 
 
 def test_one_from_another_model_is_an_error_that_says_why(tmp_path, few):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from utils.checkout import CHECKOUT
 from utils.command.rules import fault_of
+from utils.command.use import WEIGHT_FILES
 from utils.data.decode import FITS, LARGEST_SIZE
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 from utils.files import LONGEST_NAME, file_name, sha256
@@ -201,6 +202,11 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         "accuracy, or by each of --models",
     )
     use.add_argument("--export", action="store_true", help="write each model, with its lowest seed's weights, as ONNX")
+    use.add_argument(
+        "--weights",
+        choices=tuple(WEIGHT_FILES),
+        help="averaged over the final epochs (default), of the last epoch, or of the lowest validation loss",
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument(

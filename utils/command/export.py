@@ -11,7 +11,7 @@ import torch
 
 from utils.checkout import shown
 from utils.command.plan import Plan
-from utils.command.trained import Trained, load_model, runs_here
+from utils.command.trained import Trained, in_use, load_model, runs_here, weights_of
 from utils.files import file_name, write_atomically
 from utils.streams import say, warn
 
@@ -30,7 +30,7 @@ def export_models(plan: Plan) -> int:
     runs, code = runs_here(plan), 0
     folder = (plan.output if plan.quick else plan.runs) / "export"  # a quick look must not replace the real thing
     for name, records in runs.items():
-        model = load_model(plan, name, records[:1])
+        model = load_model(plan, name, records[:1], weights_of(plan, name, records))
         try:
             content = onnx_bytes(model)
             check(content, model)
@@ -38,9 +38,10 @@ def export_models(plan: Plan) -> int:
             warn(f"{name} can't be exported: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
             code = 1
             continue
-        path = folder / f"{file_name(name)}.onnx"
+        # Weights that are asked for by name don't replace the file of the usual ones.
+        path = folder / f"{file_name(name)}{plan.use.weights and f'-{plan.use.weights}'}.onnx"
         write_atomically(path, content)
-        say(f"{name}, seed {model.records[0].seed} ({model.records[0].kind}): {shown(path)}")
+        say(f"{name}, seed {model.records[0].seed}, {in_use(plan, model)} ({model.records[0].kind}): {shown(path)}")
     return code
 
 
@@ -103,6 +104,7 @@ def metadata(model: Trained) -> dict[str, str]:
         "output": "logits; softmax gives probabilities",
         "model": model.name,
         "seed": str(record.seed),
+        "weights": model.weights,
         "data": model.spec.name,
         "config_hash": record.config_hash,
     }

@@ -189,6 +189,8 @@ def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
             f"test {record.test_accuracy:.2%}" if record.status == "finished" else f"{record.status}: {record.message}"
         )
         if record.status == "finished" and plan.task.protocol == "holdout":  # else the test set chose the best epoch
+            if record.has_average:
+                outcome += f", averaged weights {record.averaged_test_accuracy:.2%}"
             best = f"{record.best_test_accuracy:.2%}"
             outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
         lines.append(f"  {record.stem:<32} {outcome}  [{duration(seconds)}]")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from utils.checkout import shown
 from utils.command.outputs import say
 from utils.command.plan import Plan
-from utils.command.trained import Trained, load_model, runs_to_predict_by
+from utils.command.trained import Trained, in_use, load_model, runs_to_predict_by, weights_of
 from utils.data.decode import ImageFacts
 from utils.data.folder import is_another_file
 from utils.data.layout import files_in, shown_name
@@ -25,7 +25,7 @@ from utils.training.predict import EVAL_BATCH_SIZE
 from utils.words import plural
 
 TABLE = "predictions.csv"  # in the runs folder of the task
-COLUMNS = ("image", "model", "seeds", "class", "probability", "lowest", "highest")
+COLUMNS = ("image", "model", "seeds", "weights", "class", "probability", "lowest", "highest")
 
 
 def predict_images(plan: Plan) -> int:
@@ -35,10 +35,11 @@ def predict_images(plan: Plan) -> int:
     names either are only counted, as for training. Raises NoWeights, WeightsError and OSError.
     """
     runs, why = runs_to_predict_by(plan)
-    models = [load_model(plan, name, records) for name, records in runs.items()]
+    models = [load_model(plan, name, records, weights_of(plan, name, records)) for name, records in runs.items()]
     for model in models:
-        seeds = f"{plural(len(model.nets), 'seed')}, trained on {model.records[0].data_name} ({model.records[0].kind})"
-        say(plan, f"{model.name}, {seeds}: {why}.")
+        data = f"trained on {model.records[0].data_name} ({model.records[0].kind})"
+        seeds = f"{plural(len(model.nets), 'seed')}, {in_use(plan, model)}"
+        say(plan, f"{model.name}, {seeds}, {data}: {why}.")
     paths, faults = image_files(plan.use.paths)
     for fault in faults:
         warn(fault)
@@ -60,7 +61,7 @@ def predict_images(plan: Plan) -> int:
             first = " (the first of its frames)" if facts.several else ""
             answer(f"{shown_name(str(path))}{by}: {in_words(model.class_names, probabilities)}{first}")
             if plan.csv:
-                writer.writerows((path, model.name, *row) for row in rows_of(model.class_names, probabilities))
+                writer.writerows((path, model.name, *row) for row in rows_of(model, probabilities))
     if plan.csv:
         write_atomically(plan.runs / TABLE, table.getvalue().encode(errors="backslashreplace"))
         say(plan, f"All probabilities: {shown(plan.runs / TABLE)}")
@@ -127,10 +128,10 @@ def percent(probability: float) -> str:
     return "<1" if probability < 0.005 else ">99" if probability > 0.995 else f"{100 * probability:.0f}"
 
 
-def rows_of(class_names: Sequence[str], probabilities: np.ndarray) -> Iterator[tuple]:
+def rows_of(model: Trained, probabilities: np.ndarray) -> Iterator[tuple]:
     """The table's rows of an image and a model, the likeliest class first; one seed has no lowest and no highest."""
     mean, seeds = probabilities.mean(0), len(probabilities)
     lowest, highest = probabilities.min(0), probabilities.max(0)
     for k in np.argsort(-mean, kind="stable"):
         bounds = (f"{lowest[k]:.6f}", f"{highest[k]:.6f}") if seeds > 1 else ("", "")
-        yield seeds, class_names[k], f"{mean[k]:.6f}", *bounds
+        yield seeds, model.weights, model.class_names[k], f"{mean[k]:.6f}", *bounds

@@ -30,16 +30,19 @@ class ModelError(ValueError):
 def reusable(job: CellJob, committed: Path | None = None, quiet: bool = False) -> RunRecord | None:
     """The cell's record if it finished before, here or among the `committed` records; else None.
 
-    If the training code has changed since it finished here: None, and a message unless `quiet`.
+    If the training code has changed since it finished here, or if it has no averaged weights: None, and a message
+    unless `quiet`.
     """
-    record = job.finished_record()
+    record, why = job.finished_record(), ""
     if record is None and committed is not None:
-        return job.finished_record(committed)
-    if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
-        if not quiet:
-            say(f"{job.stem} had finished, but the code that trains it has changed since: it is trained again")
-        return None
-    return record
+        record = job.finished_record(committed)
+    elif record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
+        why = "the code that trains it has changed since"
+    if record is not None and not record.has_average:
+        why = "an older version kept no averaged weights"
+    if why and not quiet:
+        say(f"{job.stem} had finished, but {why}: it is trained again")
+    return None if why else record
 
 
 def with_its_threads(job: CellJob) -> CellJob:

@@ -12,6 +12,7 @@ NEEDS = {
     "--image-size": ("--images",),
     "--fit": ("--images",),
     "--skip-bad": ("--images",),
+    "--weights": ("--predict", "--export"),
     "--kind": ("--replot", "--predict", "--export"),
 }
 TRAINING = ("--replot", "--time-only", "--until-decided", "--protocol original", "--fresh", "--no-resume", "--live")

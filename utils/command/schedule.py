@@ -142,7 +142,7 @@ def forecast(plan: Plan, jobs: Sequence[CellJob], data: Splits, execution: Execu
     """How long it will take to train the `jobs`, the longest first, and to draw and time what the plan asks for.
 
     It is made from a few timed steps and evaluations of each model. A cell loads the data, trains, evaluates after
-    every epoch, and predicts the test set with two weights.
+    every epoch, and predicts the test set with four sets of weights.
     """
     experiments = {job.experiment.name: job.experiment for job in jobs}
     torch.set_num_threads(execution.threads)
@@ -154,7 +154,9 @@ def forecast(plan: Plan, jobs: Sequence[CellJob], data: Splits, execution: Execu
         steps = len(batch_sizes(len(data.train), config.batch_size))
         epoch = steps * step + (len(data.fit) + len(data.val)) * image
         left = config.epochs - job.checkpoints.epoch()
-        cells[job.stem] = loading + left * epoch + 2 * len(data.test) * image
+        # At the end the statistics are re-estimated twice, and four sets of weights predict.
+        end = 2 * len(data.fit) * image + (4 * len(data.test) + len(data.val)) * image
+        cells[job.stem] = loading + left * epoch + end
     # The longest first: started last, it would run alone at the end while the other cores wait.
     cells = dict(sorted(cells.items(), key=lambda item: -item[1]))
     timing, timed = 0.0, [costs[e.name] for e in plan.compared if e.name in costs]

@@ -1,4 +1,4 @@
-"""What training left in the runs folder, to be used: models with their final weights, one net for each seed.
+"""What training left in the runs folder, to be used: models with their weights, one net for each seed.
 
 In Python, with the options of the command:
 
@@ -20,7 +20,7 @@ from torch import nn
 from utils.checkout import shown
 from utils.command.arguments import parse
 from utils.command.plan import Plan, make_plan
-from utils.command.use import NoWeights
+from utils.command.use import WEIGHT_FILES, WEIGHTS_IN_WORDS, NoWeights
 from utils.data.decode import Target
 from utils.data.images import image_set
 from utils.data.specs import DataError, DatasetSpec
@@ -35,9 +35,7 @@ from utils.training.device import Execution
 from utils.training.model import build_model
 from utils.training.predict import predict
 from utils.training.sources import source_hash
-from utils.words import in_a_row
-
-WEIGHTS = "final.safetensors"
+from utils.words import in_a_row, plural
 
 
 class WeightsError(ValueError):
@@ -46,14 +44,16 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A model with the final weights of each seed, and how it wants its images.
+    """A model with the weights of each seed, and how it wants its images.
 
-    `records` and `nets`, in evaluation mode, have one entry for each seed. `target` is the form in which images are
+    `records` and `nets`, in evaluation mode, have one entry for each seed. `weights` says which of a run's weights they
+    have, one of WEIGHT_FILES. `target` is the form in which images are
     decoded, the `spec` has their normalisation and the names of the classes.
     """
 
     name: str
     records: tuple[RunRecord, ...]
+    weights: str
     nets: tuple[nn.Module, ...]
     spec: DatasetSpec
     target: Target
@@ -89,23 +89,54 @@ def load_trained(task: Task, *options: str) -> Trained:
     """
     plan = make_plan(task, parse(task, [*options, "--predict", "."]))
     runs, _ = runs_to_predict_by(plan)
-    return load_model(plan, *next(iter(runs.items())))
+    name, records = next(iter(runs.items()))
+    return load_model(plan, name, records, weights_of(plan, name, records))
 
 
 def runs_to_predict_by(plan: Plan) -> tuple[Runs, str]:
     """{model: its runs}, of each model that --models names, or of the best one, and why it was chosen, in words.
 
-    The best is that of the highest mean validation accuracy: nothing is chosen on the test set. Raises NoWeights.
+    The best is that of the highest mean validation accuracy, with weights of the same sort for all: nothing is chosen
+    on the test set. Raises NoWeights.
     """
     runs = runs_here(plan)
     if plan.use.named:
         return runs, "named by --models"
     if len(runs) == 1:
         return runs, "the only model with weights here"
-    accuracy = {name: fmean(record.curve("val_accuracy")[-1] for record in records) for name, records in runs.items()}
+    sorts = {weights_of(plan, name, records) for name, records in runs.items()}
+    weights = sorts.pop() if len(sorts) == 1 else "last"
+    accuracy = {name: fmean(val_accuracy(record, weights) for record in records) for name, records in runs.items()}
     best = max(accuracy, key=accuracy.get)
-    why = f"the highest mean validation accuracy, {accuracy[best]:.2%}, of the {len(runs)} models with weights here"
-    return {best: runs[best]}, why
+    return {best: runs[best]}, (
+        f"the highest mean validation accuracy, {accuracy[best]:.2%}, of the {len(runs)} models with weights here, "
+        f"each by its {WEIGHTS_IN_WORDS[weights]}"
+    )
+
+
+def val_accuracy(record: RunRecord, weights: str) -> float:
+    """The validation accuracy of a run with these of its weights."""
+    if weights == "averaged":
+        return record.averaged_val_correct / record.val_total
+    return record.curve("val_accuracy")[record.best_epoch - 1 if weights == "best" else -1]
+
+
+def weights_of(plan: Plan, name: str, records: Sequence[RunRecord]) -> str:
+    """Which weights of the model's runs are used: see `Use`. Raises NoWeights if --weights names what isn't there."""
+    without = [r.seed for r in records if not (r.has_average and weights_path(plan, name, r, "averaged").exists())]
+    if plan.use.weights == "averaged" and without:
+        raise NoWeights(f"{name} has no averaged weights here of {plural(len(without), 'run')} of an older version")
+    return plan.use.weights or ("last" if without else "averaged")
+
+
+def in_use(plan: Plan, model: Trained) -> str:
+    """Which weights are used, in words, and why not the averaged ones if nobody asked for others."""
+    asked = plan.use.weights or model.weights == "averaged"
+    return WEIGHTS_IN_WORDS[model.weights] + ("" if asked else " (not every run here has averaged ones)")
+
+
+def weights_path(plan: Plan, name: str, record: RunRecord, weights: str) -> Path:
+    return plan.cells(record.kind, name) / f"seed{record.seed}" / WEIGHT_FILES[weights]
 
 
 def runs_here(plan: Plan) -> Runs:
@@ -142,7 +173,7 @@ def runs_of_kind(plan: Plan, kind: str) -> tuple[Runs, list[str]]:
     declared = plan.declared._replace(data=plan.declared.data or latest_data(plan.records_folder(kind)))
     for experiment in plan.experiments:
         found: list[RunRecord] = []
-        for weights in visible(plan.cells(kind, experiment.name), f"seed*/{WEIGHTS}"):
+        for weights in visible(plan.cells(kind, experiment.name), f"seed*/{WEIGHT_FILES['last']}"):
             records = read_runs(weights.parent, plan.task.name, declared)
             found += records.runs.get(experiment.name, [])
             left_out += [line for line in records.left_out if not line.startswith("epoch")]  # which are checkpoints
@@ -163,8 +194,8 @@ def same_code(record: RunRecord, experiment: Experiment) -> bool:
     return bool(environment.get("model_hash")) or environment.get("source_hash") == source_hash(experiment)
 
 
-def load_model(plan: Plan, name: str, records: Sequence[RunRecord]) -> Trained:
-    """The model with the weights of these runs, on the plan's device. Raises WeightsError."""
+def load_model(plan: Plan, name: str, records: Sequence[RunRecord], weights: str) -> Trained:
+    """The model with these `weights` of these runs, on the plan's device. Raises WeightsError."""
     channels, height, width = plan.spec.image_shape
     if height != width:
         raise WeightsError(f"images of {plan.spec.name} are {width} x {height} pixels, and a new image is made square")
@@ -173,7 +204,7 @@ def load_model(plan: Plan, name: str, records: Sequence[RunRecord]) -> Trained:
     nets = []
     for record in records:
         net = build_model(experiment, plan.spec.image_shape, len(plan.spec.class_names), record.seed)
-        path = plan.cells(record.kind, name) / f"seed{record.seed}" / WEIGHTS
+        path = weights_path(plan, name, record, weights)
         try:
             net.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -184,6 +215,7 @@ def load_model(plan: Plan, name: str, records: Sequence[RunRecord]) -> Trained:
     return Trained(
         name=name,
         records=tuple(records),
+        weights=weights,
         nets=tuple(nets),
         spec=plan.spec,
         target=target,

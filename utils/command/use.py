@@ -10,6 +10,13 @@ from utils.data.remembered import remembered
 from utils.data.specs import DatasetSpec
 from utils.streams import warn
 
+WEIGHT_FILES = {"averaged": "averaged.safetensors", "last": "final.safetensors", "best": "best.safetensors"}
+WEIGHTS_IN_WORDS = {
+    "averaged": "averaged weights",
+    "last": "last weights",
+    "best": "weights of the lowest validation loss",
+}
+
 
 class NoWeights(ValueError):
     """Nothing that was asked for has been trained here; the message says what and where."""
@@ -19,19 +26,22 @@ class NoWeights(ValueError):
 class Use:
     """What finished weights are used for: to predict the images at `paths`, or, without any, to be exported.
 
-    `named` is whether --models names the models, and `kind` the kind of weights, "" for the one that the pages show.
+    `named` is whether --models names the models, and `kind` the kind of runs, "" for the one that the pages show.
+    `weights` is one of WEIGHT_FILES, or "" for the averaged weights of models of which every run here has them, and the
+    last weights of others.
     """
 
     paths: tuple[Path, ...]
     named: bool
     kind: str
+    weights: str = ""
 
 
 def use_of_weights(options: argparse.Namespace) -> Use | None:
     """What the options use weights for; None if they train or draw."""
     if not (options.predict or options.export):
         return None
-    return Use(tuple(options.predict or ()), bool(options.models), options.kind or "")
+    return Use(tuple(options.predict or ()), bool(options.models), options.kind or "", options.weights or "")
 
 
 def trained_on(

@@ -1,6 +1,7 @@
 """How results were made: data, recipe, machines, and how to load the weights. Never loads torch."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from utils.files import file_name
 from utils.records.record import RunRecord, Runs
@@ -39,18 +40,25 @@ def _machine(record: RunRecord) -> str:
     return f"{on['device_name'] or on['device']} ({record.kind}{threads}, PyTorch {on['torch']})"
 
 
-def weights_in_words(record: RunRecord, own_images: bool = False) -> str:
-    """The lines of code that load the weights of a run."""
+def weights_in_words(records: Sequence[RunRecord], own_images: bool = False) -> str:
+    """The lines of code that load the weights of the first run of a model.
+
+    The averaged weights if all its runs have them, as `--predict` uses them, else those of the last epoch.
+    """
+    record = records[0]
     name = record.model_options["class"]
+    what, file, others = "weights", "final", ""
+    if all(record.has_average for record in records):
+        what, file, others = "averaged weights", "averaged", "`final.safetensors`: last epoch; "
     arguments = [str(record.image_shape), str(len(record.class_names))]
     arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
     folder = f"runs/{record.task}/{record.kind}/{file_name(record.model)}/{record.config_hash}/seed{record.seed}"
     normalised = "`set.json` beside the images in the data folder says" if own_images else "in `utils/data/specs.py`"
     return (
-        f"After training here, the weights of {record.stem} load with (`best.safetensors`: best validation; "
+        f"After training here, the {what} of {record.stem} load with ({others}`best.safetensors`: best validation; "
         f"inputs are normalised as {normalised}):\n\n"
         "    from safetensors.torch import load_file\n"
         f"    from models import {name}\n"
         f"    model = {name}({', '.join(arguments)}); "
-        f'model.load_state_dict(load_file("{folder}/final.safetensors")); model.eval()'
+        f'model.load_state_dict(load_file("{folder}/{file}.safetensors")); model.eval()'
     )

@@ -70,7 +70,7 @@ def results_text(results: Results, original: Original) -> str:
         "Confused classes": [confused_pairs_table(runs), _confusion_difference(results)],
         "Each model": [
             *(_model_details(model, records) for model, records in runs.items()),
-            weights_in_words(first, own_images=bool(contents)),
+            weights_in_words(next(iter(runs.values())), own_images=bool(contents)),
         ],
         "Left out": [_left_out(results)],
     }
