@@ -1,13 +1,16 @@
 """`--add`: models from a file or a library beside the task's own, in a folder of their own."""
 
 import json
+import shutil
 import sys
 
 import pytest
+from made_records import older
 from place import digests
 
 from utils.experiment import Declared
 from utils.findings.results import read_results
+from utils.records.record import read_record, write_record
 
 NET = """
 from torch import nn
@@ -62,6 +65,19 @@ def test_added_models_are_compared_in_a_folder_of_their_own(place, nets, capsys)
     text = (added / "RESULTS.md").read_text()
     assert "B and Net" in text and "B and wide" in text and "2 planned contrasts" in text
     assert "A and B:" not in text and "original report" not in text
+
+
+def test_committed_runs_without_averaged_weights_are_trained_again(place, nets, capsys):
+    """Of an older version; a committed run that has them goes before one of the runs folder that lacks them."""
+    assert place.run() == 0
+    records = {path.stem: read_record(path) for path in place.records.glob("*-seed0.json")}
+    write_record(place.records, older(records["A-seed0"]))
+    shutil.rmtree(place.runs / "tiny/cpu-fp32/A")
+    (local,) = place.runs.glob("tiny/cpu-fp32/B/*/seed0")
+    write_record(local, older(records["B-seed0"]))
+    capsys.readouterr()
+    assert place.run("--add", f"{nets}:Net") == 0 and sorted(place.trained) == ["A-seed0", "Net-seed0"]
+    assert "A-seed0 had finished, but an older version kept no averaged weights" in capsys.readouterr().out
 
 
 def test_they_add_up_and_share_one_family(place, nets):

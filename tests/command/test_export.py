@@ -21,7 +21,6 @@ from utils.command.added import load
 from utils.command.export import onnx_bytes
 from utils.command.libraries import enlargement
 from utils.command.trained import Trained
-from utils.command.use import WEIGHTS_IN_WORDS
 from utils.data.decode import Target
 from utils.data.specs import CIFAR10, DIGITS, MNIST
 from utils.experiment import Experiment
@@ -84,7 +83,7 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     before = digests(place.folder)
     out, err = export()
     path = place.runs / "tiny" / "export" / "A.onnx"
-    assert out == f"A, seed 3, averaged weights (cpu-fp32): {path}\n" and err == "without weights here: B\n"
+    assert out == f"A, seed 3 (cpu-fp32), averaged weights: {path}\n" and err == "without weights here: B\n"
     assert digests(place.folder).keys() - before.keys() == {"runs/tiny/export/A.onnx"}
     assert_computes_the_same(path.read_bytes(), net, DIGITS)
     session = onnxruntime.InferenceSession(path)
@@ -105,14 +104,21 @@ def test_each_model_is_exported_with_the_weights_of_its_lowest_seed(place, expor
     assert b".py" not in path.read_bytes()  # no path of this machine
 
 
+IN_WORDS = {
+    "averaged": "averaged weights",
+    "last": "last weights",
+    "best": "weights of the lowest validation loss",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", ["averaged", "last", "best"])
+@pytest.mark.parametrize("weights", IN_WORDS)
 def test_the_weights_that_are_named_are_exported(place, export, weights):
-    """Into a file of their own, so that no other program silently gets them in place of the usual ones."""
+    """Into a folder of their own, so that no other program silently gets them in place of the usual ones."""
     finished_cell(place.runs / "tiny", A, DIGITS, 0)
     out, _ = export("--weights", weights)
-    path = place.runs / "tiny" / "export" / f"A-{weights}.onnx"
-    assert out == f"A, seed 0, {WEIGHTS_IN_WORDS[weights]} (cpu-fp32): {path}\n"
+    path = place.runs / "tiny" / "export" / weights / "A.onnx"
+    assert out == f"A, seed 0 (cpu-fp32), {IN_WORDS[weights]}: {path}\n"
     assert_computes_the_same(path.read_bytes(), net_of(A, DIGITS, 0, weights), DIGITS)
     about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert about["weights"] == weights
@@ -124,7 +130,7 @@ def test_where_another_seed_has_no_averaged_weights_the_last_are_exported(place,
     finished_cell(place.runs / "tiny", A, DIGITS, 1, old=True)
     out, _ = export()
     path = place.runs / "tiny" / "export" / "A.onnx"
-    assert out.startswith("A, seed 0, last weights (not every run here has averaged ones) (cpu-fp32): ")
+    assert out.startswith("A, seed 0 (cpu-fp32), last weights, since not every run here has averaged ones: ")
     assert_computes_the_same(path.read_bytes(), net_of(A, DIGITS, 0, "last"), DIGITS)
 
 
@@ -176,7 +182,7 @@ def test_an_added_model_is_exported_and_one_that_cannot_be_is_named(place, expor
         net = finished_cell(place.runs / "tiny", Experiment(name, model, B.config, source), DIGITS, 0)
     out, err = export("--add", *added, code=1)
     assert re.fullmatch(r"without weights here: A, B\nLengthy can't be exported: .+\n", err)
-    assert out == f"Net, seed 0, averaged weights (cpu-fp32): {place.runs / 'tiny/export/Net.onnx'}\n"
+    assert out == f"Net, seed 0 (cpu-fp32), averaged weights: {place.runs / 'tiny/export/Net.onnx'}\n"
     assert_computes_the_same((place.runs / "tiny/export/Net.onnx").read_bytes(), net, DIGITS)
 
 

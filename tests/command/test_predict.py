@@ -113,14 +113,10 @@ def test_the_best_model_is_that_of_the_highest_mean_validation_accuracy(place, c
     image = digit_files[0][0]
     trained = "trained on scikit-learn's digits (cpu-fp32): the highest mean validation accuracy"
     (first, line), _ = predicted(place, capsys, image)
-    assert first == (
-        f"B, 2 seeds, averaged weights, {trained}, 77.50%, of the 2 models with weights here, each by its averaged "
-        "weights."
-    )
+    assert first == (f"B, 2 seeds, averaged weights, {trained}, 77.50%, of the 2 models with weights here.")
     assert "by" not in line.partition(": ")[2]
     (first, _), _ = predicted(place, capsys, image, "--weights", "last")
     assert first.startswith(f"A, 2 seeds, last weights, {trained}, 60.00%, of ")
-    assert first.endswith("each by its last weights.")
     (first, _), _ = predicted(place, capsys, image, "--weights", "best")
     assert first.startswith(f"A, 2 seeds, weights of the lowest validation loss, {trained}, 95.00%, of ")
 
@@ -149,15 +145,22 @@ def test_where_a_run_has_no_averaged_weights_the_last_of_all_are_used(place, cel
         next(place.runs.glob("tiny/cpu-fp32/A/*/seed1/averaged.safetensors")).unlink()
     cell(B, 0, val_accuracy=(0.5, 0.6), averaged_accuracy=0.9)
     lines, _ = predicted(place, capsys, *paths, "--csv")
-    assert lines[0].startswith("A, 3 seeds, last weights (not every run here has averaged ones), trained on ")
-    assert lines[0].endswith("70.00%, of the 2 models with weights here, each by its last weights.")
+    assert lines[0].startswith("A, 3 seeds, last weights, since not every run here has averaged ones, trained on ")
+    compared = "of the 2 models with weights here, compared by their last weights, since not all have averaged ones."
+    assert lines[0].endswith(f"70.00%, {compared}")
     expected = by_hand([net_of(A, DIGITS, seed, "last") for seed in (0, 1, 2)], images, DIGITS).mean(0)
     found = [[table(place)[str(path), "A"][c][0] for c in DIGITS.class_names] for path in paths]
     np.testing.assert_allclose(found, expected, atol=2e-6)
-    _, err = predicted(place, capsys, paths[0], "--weights", "averaged", code=2)
-    assert "A has no averaged weights here of 1 run" in err and "this trains them:" in err
+    _, err = predicted(place, capsys, paths[0], "--weights", "averaged", "--models", "A", code=2)
+    if missing == "its file":
+        assert "seed1/averaged.safetensors can't be used" in err and "delete its folder and train again" in err
+    else:
+        assert "A-seed1 of an older version: no averaged weights here; this trains them:" in err
     lines, _ = predicted(place, capsys, paths[0], "--models", "A", "--seeds", "0", "2")  # which have them
     assert lines[0].startswith("A, 2 seeds, averaged weights, trained on ")
+    cell(B, 0, val_accuracy=(0.5, 0.8), averaged_accuracy=0.1)  # the best by last weights answers by its averaged ones
+    (first, *_), _ = predicted(place, capsys, *paths)
+    assert first.startswith("B, 1 seed, averaged weights, trained on ") and first.endswith(f"80.00%, {compared}")
 
 
 def test_each_model_that_is_named_is_asked(place, cell, digit_files, capsys):

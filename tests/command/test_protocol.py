@@ -34,6 +34,8 @@ def test_the_original_protocol_trains_on_everything_and_validates_on_the_test_se
     record = read_record(folder / "records/cpu-fp32/A-seed0.json")
     assert record.config["protocol"] == "original" and record.task == "original_protocol/tiny"
     assert record.history[-1]["val_accuracy"] == record.test_accuracy
+    assert record.has_average and record.val_total == record.test_total
+    assert record.averaged_val_correct == record.averaged_test_correct
     assert read_record(place.records / "A-seed0.json").config_hash != record.config_hash
     block = block_of(page.read_text(), "original_protocol/tiny")
     assert "test set was the validation set" in block and "| A | – | " in block

@@ -48,7 +48,9 @@ def test_a_run_leaves_records_weights_text_and_pictures(place, capsys):
 
     told = capsys.readouterr()
     assert told.out.index("2 runs (A-seed0, B-seed0), 0 finished before") < told.out.index("It will take about")
-    accuracies = f"test {record.test_accuracy:.2%}, averaged weights {record.averaged_test_accuracy:.2%}"
+    accuracies = (
+        f"test: last epoch {record.test_accuracy:.2%}, last weights, statistics re-estimated {record.test_accuracy:.2%}"
+    )
     assert f"  {'A-seed0':<32} {accuracies}, best-validation weights (epoch " in told.out
     assert "A seed 0 epoch 2/2 train " in told.err and " val " in told.err and "A-seed0 added (finished)" in told.err
     assert {path.name for path in place.folder.iterdir()} >= {"README.md", "plots", "runs"}
@@ -99,7 +101,14 @@ def test_a_record_holds_every_reading_of_a_net_with_batch_norm(place, tmp_path, 
     assert record.final_epochs == 2
     assert record.reestimated_batch_norms == sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) > 3
 
-    model.load_state_dict(load_file(folder / "averaged.safetensors"))
+    order = torch.randperm(len(splits.fit), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    batches = [next(splits.fit.batches(len(rows), rows)) for rows in order.tensor_split(-(-len(order) // 500))]
+    averaged, final = (load_file(folder / f"{name}.safetensors") for name in ("averaged", "final"))
+    assert not any(torch.equal(averaged[name], final[name]) for name in averaged)
+    model.load_state_dict(averaged)
+    with execution.autocast():
+        update_bn(batches, model)
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in model.state_dict().items())
     logits = predict(model, splits.test, execution)
     confidences, predictions = logits.softmax(1).max(1)
     np.testing.assert_array_equal(record.arrays["averaged_test_predictions"], predictions)
@@ -117,9 +126,10 @@ def test_a_record_holds_every_reading_of_a_net_with_batch_norm(place, tmp_path, 
     sizes = (len(splits.train), len(splits.fit), len(splits.val), len(splits.test))
     assert (record.train_total, record.fit_total, record.val_total, record.test_total) == sizes
 
-    model.load_state_dict(load_file(folder / "final.safetensors"))
-    order = torch.randperm(len(splits.fit), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    batches = [next(splits.fit.batches(len(rows), rows)) for rows in order.tensor_split(-(-len(order) // 500))]
+    new = sum(value.nbytes for name, value in record.arrays.items() if name.startswith(("averaged_", "reestimated_")))
+    assert new - record.arrays["averaged_mistake_images"].nbytes < 4 * record.test_total  # 40 kB for 10,000 images
+
+    model.load_state_dict(final)
     with execution.autocast():
         update_bn(batches, model)
     logits = predict(model, splits.test, execution)

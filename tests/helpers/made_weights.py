@@ -9,11 +9,10 @@ from made_records import make_record, older
 from torch import nn
 
 from utils.command.plan import hashes_of
-from utils.command.use import WEIGHT_FILES
 from utils.data.specs import DatasetSpec, data_sha256
 from utils.experiment import Experiment
 from utils.files import file_name
-from utils.records.record import write_record
+from utils.records.record import WEIGHT_FILES, write_record
 from utils.training.checkpoint import tensor_bytes
 from utils.training.model import build_model
 from utils.training.sources import model_hash
@@ -78,6 +77,7 @@ def finished_cell(
         changes = {"data_sha256": data_sha256(spec, {}), **changes}
     right = np.diff(np.linspace(0, round(averaged_accuracy * record.val_total), len(spec.class_names) + 1).astype(int))
     averaged = {"averaged_val_correct": int(right.sum()), "averaged_val_correct_by_class": right.tolist()}
+    averaged["final_epochs"] = min(2, len(val_accuracy))
     record = dataclasses.replace(record, **{**averaged, **changes})
     folder = runs / kind / file_name(experiment.name) / config_hash / f"seed{seed}"
     nets = {name: net_of(experiment, spec, seed, name) for name in WEIGHT_FILES if not (old and name == "averaged")}

@@ -171,9 +171,27 @@ class Tuple(Net):
         return super().forward(images), images
 
 
+class Hidden(Net):
+    """Its state dict names only a part."""
+
+    def state_dict(self, *arguments, **options):
+        return {n: t for n, t in super().state_dict(*arguments, **options).items() if not n.startswith("first.")}
+
+
+class FixedMomentum(nn.BatchNorm1d):
+    def forward(self, images):
+        return super().forward(images) * round(self.momentum, 1)
+
+
+def another_batch_norm(image_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), FixedMomentum(64), nn.Linear(64, num_classes))
+
+
 @pytest.mark.parametrize(
     "model, fault",
     [
+        (Hidden, r"its state_dict\(\) lacks first.weight, first.bias"),
+        (another_batch_norm, "TypeError: type NoneType doesn't define __round__ method"),
         (too_few_logits, r"returns \(64, 9\), not logits \(64, 10\)"),
         (not_finite, "not all finite"),
         (too_large_a_kernel, r"images \(64, 1, 8, 8\): RuntimeError: .*Kernel size"),

@@ -12,10 +12,10 @@ from torch.optim.swa_utils import AveragedModel
 from models import FCN, CNNWithResidual
 from utils.data.images import ImageSet
 from utils.experiment import TrainConfig
-from utils.training import fit as training
 from utils.training.averaging import averaged_state, final_epochs, keep_weights, reestimate_statistics
 from utils.training.device import Execution
 from utils.training.fit import fit
+from utils.training.predict import predict
 from utils.training.seeds import STREAMS
 
 EXECUTION = Execution(torch.device("cpu"), "fp32", 1)
@@ -55,7 +55,7 @@ def test_with_early_stopping_they_are_three_at_most(trained, expected):
 
 
 def test_by_hand_it_is_the_mean_of_the_weights_after_each_final_epoch(data):
-    """Seven epochs: the last two. The net is trained by `fit`, whose weights a second training shows epoch by epoch."""
+    """Seven epochs: the last two. `on_epoch` copies the weights after each epoch."""
     net, seen = small_residual(data), []
     plain = {name: value.clone() for name, value in net.state_dict().items()}
 
@@ -156,10 +156,16 @@ def test_what_does_not_move_stays_as_it_is_to_the_bit():
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 def test_weight_norm_is_averaged_though_it_cannot_be_copied(data, normed):
     net = nn.Sequential(nn.Flatten(), normed(nn.Linear(data.train.images[0].numel(), 10)))
-    result = fit(net, replace(RECIPE, epochs=6), 0, data, EXECUTION)
-    last = {name: value.clone() for name, value in net.state_dict().items()}
-    assert result.final_epochs == 2 and result.averaged_weights.keys() == last.keys()
-    assert not any(torch.equal(result.averaged_weights[name], value) for name, value in last.items())
+    seen = []
+
+    def snapshot(entry):
+        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+
+    result = fit(net, replace(RECIPE, epochs=6), 0, data, EXECUTION, snapshot)
+    assert result.final_epochs == 2 and result.averaged_weights.keys() == seen[-1].keys()
+    for name, value in result.averaged_weights.items():
+        assert torch.allclose(value, (seen[-2][name] + seen[-1][name]) / 2, atol=1e-6)
+        assert not torch.equal(value, seen[-1][name])
     if normed is nn.utils.weight_norm:
         net(torch.zeros(1, *data.image_shape))
         with pytest.raises(RuntimeError, match="deepcopy"):
@@ -222,7 +228,7 @@ class Spy(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.train_second = train_second
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self.sizes, self.outputs, self.modes = [], [], []
+        self.sizes, self.seen, self.counts, self.outputs, self.modes = [], [], [], [], []
 
     def train(self, mode=True):
         super().train(mode)
@@ -234,6 +240,8 @@ class Spy(nn.Module):
         if self.training:
             self.calls += 1
             self.sizes.append(len(images))
+            self.seen += images.sum((1, 2, 3)).tolist()
+            self.counts.append(int(self.calls))
             self.modes.append(torch.is_autocast_enabled("cpu"))
         hidden = self.second(3 + 2 * self.first(images))
         dropped = self.dropout(hidden)
@@ -253,6 +261,9 @@ def test_batches_differ_by_one_image_at_most(count, sizes):
     net = Spy()
     assert reestimate_statistics(net, made_images(count), EXECUTION, 0) == 2
     assert net.sizes == sizes and not any(net.modes)
+    assert net.counts == list(range(1, len(sizes) + 1))  # put back before and after the pass, not within it
+    ((inputs, _),) = made_images(count).batches(count)
+    assert sorted(net.seen) == pytest.approx(sorted(inputs.sum((1, 2, 3)).tolist()), abs=1e-4)  # each image once
     assert net.calls == 0  # a buffer of another kind stays as it was
 
 
@@ -306,14 +317,57 @@ def test_a_diverged_run_has_no_average(data):
     assert result.diverged_at and not result.averaged_weights and result.final_epochs == 0
 
 
-def test_the_training_loop_keeps_weights_after_each_epoch(data, monkeypatch):
-    """Called once an epoch, so that a resumed run keeps what an uninterrupted one does."""
-    calls = []
+class Changing(nn.Module):
+    """A batch norm that `meets` its batches, or not; behind it another one."""
 
-    def counted(kept, model, config, epoch):
-        calls.append(epoch)
-        return keep_weights(kept, model, config, epoch)
+    def __init__(self, meets):
+        super().__init__()
+        self.first, self.behind = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+        self.meets = meets
+        with torch.no_grad():
+            self.first.running_mean.fill_(5.0)
+            self.first.running_var.fill_(9.0)
+            self.first.num_batches_tracked.fill_(77)
 
-    monkeypatch.setattr(training, "keep_weights", counted)
-    fit(FCN(image_shape=data.image_shape, num_classes=10), replace(RECIPE, epochs=3), 0, data, EXECUTION)
-    assert calls == [1, 2, 3]
+    def forward(self, images):
+        return self.behind(self.meets(self.first, images)).flatten(1)
+
+
+def skipped(norm, images):
+    return images
+
+
+def switched_off_within_forward(norm, images):
+    return norm.eval()(images)
+
+
+@pytest.mark.parametrize("meets", [skipped, switched_off_within_forward])
+def test_a_batch_norm_that_meets_no_batch_keeps_its_statistics(meets):
+    """As a layer that is skipped at random in a small data set; `update_bn` leaves it reset."""
+    net, images = Changing(meets), made_images(40)
+    assert reestimate_statistics(net, images, EXECUTION, 0) == 1
+    assert (net.first.running_mean, net.first.running_var, net.first.num_batches_tracked) == (5, 9, 77)
+    ((inputs, _),) = images.batches(40)
+    expected = inputs if meets is skipped else (inputs - 5) / (9 + net.first.eps) ** 0.5
+    assert net.behind.running_mean.item() == pytest.approx(expected.mean().item(), abs=1e-5)
+    assert net.behind.running_var.item() == pytest.approx(expected.var().item(), rel=1e-4)
+
+
+def test_a_batch_norm_that_tracks_nothing_any_more_is_not_counted():
+    net = nn.BatchNorm2d(1)
+    net.track_running_stats = False
+    assert reestimate_statistics(nn.Sequential(net), made_images(4), EXECUTION, 0) == 0
+
+
+def test_a_buffer_that_an_evaluation_has_remade_is_put_back():
+    """A cache of the size of the batch, made under inference mode: it can't be written to in place."""
+
+    class Cached(Spy):
+        def forward(self, images):
+            self.register_buffer("cache", images.mean((1, 2, 3)), persistent=False)
+            return super().forward(images)
+
+    net, images = Cached(), made_images(40)
+    predict(net, images.first(7), EXECUTION)
+    before = net.cache.clone()
+    assert reestimate_statistics(net, images, EXECUTION, 0) == 2 and torch.equal(net.cache, before)

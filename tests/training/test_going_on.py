@@ -87,7 +87,7 @@ def assert_same_end(first: tuple, second: tuple, first_folder: Path, second_fold
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("net", NETS)
 def test_going_on_after_an_interruption_changes_no_bit(tmp_path, few, net, recipe):
-    """Three interruptions, and one after the last epoch; SGD with momentum and random crops, Adam, early stopping.
+    """Three interruptions, and a start after the last epoch; SGD with momentum and random crops, Adam, early stopping.
 
     The weights are averaged over epochs 5 and 6. Every tensor and number is compared.
     """
@@ -98,6 +98,21 @@ def test_going_on_after_an_interruption_changes_no_bit(tmp_path, few, net, recip
     assert_same_end(whole, parts, tmp_path / "whole", tmp_path / "parts")
     again = train_in(tmp_path / "parts", few, net, recipe)  # nothing is left to train
     assert_same_end(whole, again, tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("after", [2, 6])
+def test_a_run_that_stops_early_ends_the_same_when_it_goes_on(tmp_path, few, monkeypatch, after):
+    """Interrupted long before it stops, and in its last epochs; started again after its end, it trains nothing."""
+    monkeypatch.setitem(RECIPES, "stops", TrainConfig(30, 64, "adam", 0.03, patience=3))
+    _, whole = train_in(tmp_path / "whole", few, recipe="stops")
+    assert 6 < len(whole.history) < 30
+    interrupt(tmp_path / "parts", few, after, recipe="stops")
+    for _ in range(2):
+        _, parts = train_in(tmp_path / "parts", few, recipe="stops")
+        assert without_times(parts.history) == without_times(whole.history)
+        assert parts.final_epochs == whole.final_epochs
+        for name, value in whole.averaged_weights.items():
+            assert torch.equal(parts.averaged_weights[name], value)
 
 
 def test_without_new_random_numbers_in_each_epoch_going_on_would_differ(tmp_path, few, monkeypatch):

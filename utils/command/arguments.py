@@ -10,10 +10,10 @@ from pathlib import Path
 
 from utils.checkout import CHECKOUT
 from utils.command.rules import fault_of
-from utils.command.use import WEIGHT_FILES
 from utils.data.decode import FITS, LARGEST_SIZE
 from utils.experiment import OPTIMIZERS, PROTOCOLS, SCHEDULES, Experiment, Task
 from utils.files import LONGEST_NAME, file_name, sha256
+from utils.records.record import WEIGHT_FILES
 from utils.stats.looks import LOOKS
 
 # Of all models, unless an option overrides it. As few images as a residual net needs to learn something, in small
@@ -205,7 +205,8 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     use.add_argument(
         "--weights",
         choices=tuple(WEIGHT_FILES),
-        help="averaged over the final epochs (default), of the last epoch, or of the lowest validation loss",
+        help="use the averaged weights (default, if all runs of the model have them), those of the last epoch, or "
+        "those of the lowest validation loss",
     )
 
     where = parser.add_argument_group("where")

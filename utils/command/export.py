@@ -29,8 +29,11 @@ def export_models(plan: Plan) -> int:
         return 2
     runs, code = runs_here(plan), 0
     folder = (plan.output if plan.quick else plan.runs) / "export"  # a quick look must not replace the real thing
+    if plan.use.weights:  # nor must weights that are asked for by name replace the usual ones
+        folder /= plan.use.weights
+    weights = {name: weights_of(plan, name, records) for name, records in runs.items()}
     for name, records in runs.items():
-        model = load_model(plan, name, records[:1], weights_of(plan, name, records))
+        model = load_model(plan, name, records[:1], weights[name])
         try:
             content = onnx_bytes(model)
             check(content, model)
@@ -38,10 +41,9 @@ def export_models(plan: Plan) -> int:
             warn(f"{name} can't be exported: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
             code = 1
             continue
-        # Weights that are asked for by name don't replace the file of the usual ones.
-        path = folder / f"{file_name(name)}{plan.use.weights and f'-{plan.use.weights}'}.onnx"
+        path = folder / f"{file_name(name)}.onnx"
         write_atomically(path, content)
-        say(f"{name}, seed {model.records[0].seed}, {in_use(plan, model)} ({model.records[0].kind}): {shown(path)}")
+        say(f"{name}, seed {model.records[0].seed} ({model.records[0].kind}), {in_use(plan, model)}: {shown(path)}")
     return code
 
 

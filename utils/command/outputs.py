@@ -185,14 +185,12 @@ def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
         lines.append(f"  {plural(len(every) - len(records), 'run')} finished")
     for record in records:
         seconds = sum(epoch["train_seconds"] + epoch["eval_seconds"] for epoch in record.history)
-        outcome = (
-            f"test {record.test_accuracy:.2%}" if record.status == "finished" else f"{record.status}: {record.message}"
-        )
+        outcome = f"{record.status}: {record.message}"
+        if record.status == "finished":
+            outcome = f"test: last epoch {record.test_accuracy:.2%}"
         if record.status == "finished" and plan.task.protocol == "holdout":  # else the test set chose the best epoch
-            if record.has_average:
-                outcome += f", averaged weights {record.averaged_test_accuracy:.2%}"
-            best = f"{record.best_test_accuracy:.2%}"
-            outcome += f", best-validation weights (epoch {record.best_epoch}) {best}"
+            outcome += f", {record.averaged_in_words} {record.averaged_test_accuracy:.2%}"
+            outcome += f", best-validation weights (epoch {record.best_epoch}) {record.best_test_accuracy:.2%}"
         lines.append(f"  {record.stem:<32} {outcome}  [{duration(seconds)}]")
     lines.append(where_the_pages_are(plan, kind))
     paths = [

@@ -34,10 +34,10 @@ def reusable(job: CellJob, committed: Path | None = None, quiet: bool = False) -
     unless `quiet`.
     """
     record, why = job.finished_record(), ""
-    if record is None and committed is not None:
-        record = job.finished_record(committed)
-    elif record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
+    if record is not None and record.environment.get("source_hash") != job.environment["source_hash"]:
         why = "the code that trains it has changed since"
+    elif committed is not None and (record is None or not record.has_average):
+        record = job.finished_record(committed) or record
     if record is not None and not record.has_average:
         why = "an older version kept no averaged weights"
     if why and not quiet:

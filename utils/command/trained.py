@@ -20,7 +20,7 @@ from torch import nn
 from utils.checkout import shown
 from utils.command.arguments import parse
 from utils.command.plan import Plan, make_plan
-from utils.command.use import WEIGHT_FILES, WEIGHTS_IN_WORDS, NoWeights
+from utils.command.use import WEIGHTS_IN_WORDS, NoWeights
 from utils.data.decode import Target
 from utils.data.images import image_set
 from utils.data.specs import DataError, DatasetSpec
@@ -29,13 +29,13 @@ from utils.experiment import Experiment, Task
 from utils.files import visible
 from utils.records.folder import latest_data, read_runs
 from utils.records.kinds import shown_kind
-from utils.records.record import RunRecord, Runs
+from utils.records.record import WEIGHT_FILES, RunRecord, Runs
 from utils.streams import warn
 from utils.training.device import Execution
 from utils.training.model import build_model
 from utils.training.predict import predict
 from utils.training.sources import source_hash
-from utils.words import in_a_row, plural
+from utils.words import in_a_row
 
 
 class WeightsError(ValueError):
@@ -47,8 +47,8 @@ class Trained:
     """A model with the weights of each seed, and how it wants its images.
 
     `records` and `nets`, in evaluation mode, have one entry for each seed. `weights` says which of a run's weights they
-    have, one of WEIGHT_FILES. `target` is the form in which images are
-    decoded, the `spec` has their normalisation and the names of the classes.
+    have, one of WEIGHT_FILES. `target` is the form in which images are decoded, the `spec` has their normalisation and
+    the names of the classes.
     """
 
     name: str
@@ -105,13 +105,13 @@ def runs_to_predict_by(plan: Plan) -> tuple[Runs, str]:
     if len(runs) == 1:
         return runs, "the only model with weights here"
     sorts = {weights_of(plan, name, records) for name, records in runs.items()}
-    weights = sorts.pop() if len(sorts) == 1 else "last"
+    weights = "last" if len(sorts) > 1 else next(iter(sorts))
     accuracy = {name: fmean(val_accuracy(record, weights) for record in records) for name, records in runs.items()}
     best = max(accuracy, key=accuracy.get)
-    return {best: runs[best]}, (
-        f"the highest mean validation accuracy, {accuracy[best]:.2%}, of the {len(runs)} models with weights here, "
-        f"each by its {WEIGHTS_IN_WORDS[weights]}"
-    )
+    why = f"the highest mean validation accuracy, {accuracy[best]:.2%}, of the {len(runs)} models with weights here"
+    if len(sorts) > 1:
+        why += ", compared by their last weights, since not all have averaged ones"
+    return {best: runs[best]}, why
 
 
 def val_accuracy(record: RunRecord, weights: str) -> float:
@@ -123,16 +123,19 @@ def val_accuracy(record: RunRecord, weights: str) -> float:
 
 def weights_of(plan: Plan, name: str, records: Sequence[RunRecord]) -> str:
     """Which weights of the model's runs are used: see `Use`. Raises NoWeights if --weights names what isn't there."""
-    without = [r.seed for r in records if not (r.has_average and weights_path(plan, name, r, "averaged").exists())]
-    if plan.use.weights == "averaged" and without:
-        raise NoWeights(f"{name} has no averaged weights here of {plural(len(without), 'run')} of an older version")
-    return plan.use.weights or ("last" if without else "averaged")
+    old = [record.stem for record in records if not record.has_average]
+    if plan.use.weights == "averaged" and old:
+        raise NoWeights(f"{in_a_row(old)} of an older version: no averaged weights here")
+    whole = not old and all(weights_path(plan, name, record, "averaged").exists() for record in records)
+    return plan.use.weights or ("averaged" if whole else "last")
 
 
 def in_use(plan: Plan, model: Trained) -> str:
     """Which weights are used, in words, and why not the averaged ones if nobody asked for others."""
-    asked = plan.use.weights or model.weights == "averaged"
-    return WEIGHTS_IN_WORDS[model.weights] + ("" if asked else " (not every run here has averaged ones)")
+    if model.weights == "averaged":
+        return model.records[0].averaged_in_words
+    why = "" if plan.use.weights else ", since not every run here has averaged ones"
+    return f"{WEIGHTS_IN_WORDS[model.weights]}{why}"
 
 
 def weights_path(plan: Plan, name: str, record: RunRecord, weights: str) -> Path:

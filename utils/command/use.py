@@ -10,7 +10,6 @@ from utils.data.remembered import remembered
 from utils.data.specs import DatasetSpec
 from utils.streams import warn
 
-WEIGHT_FILES = {"averaged": "averaged.safetensors", "last": "final.safetensors", "best": "best.safetensors"}
 WEIGHTS_IN_WORDS = {
     "averaged": "averaged weights",
     "last": "last weights",

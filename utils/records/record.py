@@ -25,6 +25,8 @@ STATUSES = ("finished", "diverged", "failed")
 # Prefixes of fields and arrays: the final weights, those of the best epoch, the averaged ones, and the final ones with
 # re-estimated batch-norm statistics.
 READINGS = ("", "best_", "averaged_", "reestimated_")
+OLD_READINGS = ("", "best_")  # those of records of older versions
+WEIGHT_FILES = {"averaged": "averaged.safetensors", "last": "final.safetensors", "best": "best.safetensors"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class RunRecord:
     train_loss, train_accuracy, fit_loss, fit_accuracy, val_loss, val_accuracy, train_seconds, eval_seconds. train_ is
     measured while training (dropout on), fit_ in evaluation mode on a fixed part of the training images.
 
-    There are four readings of the test images, each with its own weights (READINGS). `test_` fields come from the final
+    There are four readings of the test images (READINGS). `test_` fields come from the final
     weights; `reestimated_test_` from these with batch-norm statistics re-estimated on the fit images, in
     `reestimated_batch_norms` batch norms (with none it is the same net); `averaged_test_` from the equal average of the
     weights after the last `final_epochs` epochs, with re-estimated statistics; `best_test_` from the weights of epoch
@@ -111,8 +113,13 @@ class RunRecord:
 
     @property
     def has_average(self) -> bool:
-        """Whether the run gave averaged weights: it finished, and not by an older version."""
+        """Whether the run gave averaged weights: it finished, and an older version did not make it."""
         return self.averaged_test_correct is not None
+
+    @property
+    def averaged_in_words(self) -> str:
+        """What the averaged weights are: of one final epoch they are its weights."""
+        return "averaged weights" if self.final_epochs > 1 else "last weights, statistics re-estimated"
 
     @property
     def stem(self) -> str:
@@ -233,7 +240,7 @@ def _check_contents(record: RunRecord) -> None:
         curves = [record.curve(f"{part}_{what}") for part in ("train", "fit", "val") for what in ("loss", "accuracy")]
         if not np.isfinite(curves).all():
             raise ValueError("a finished run with a loss or an accuracy that isn't finite")
-        readings = READINGS if record.has_average else READINGS[:2]
+        readings = READINGS if record.has_average else OLD_READINGS
         names = [f"{reading}test_predictions" for reading in readings]
         names += ["averaged_test_confidences"] if record.has_average else []
         shapes = {record.arrays[name].shape for name in ("test_labels", *names)}

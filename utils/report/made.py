@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from utils.files import file_name
-from utils.records.record import RunRecord, Runs
+from utils.records.record import WEIGHT_FILES, RunRecord, Runs
 from utils.words import plural, runs_in_words, setting
 
 SETTINGS_TOLD = ("momentum", "nesterov", "schedule", "warmup", "label_smoothing", "clip", "patience")
@@ -47,18 +47,19 @@ def weights_in_words(records: Sequence[RunRecord], own_images: bool = False) -> 
     """
     record = records[0]
     name = record.model_options["class"]
-    what, file, others = "weights", "final", ""
+    what, file, others = "weights", WEIGHT_FILES["last"], ""
     if all(record.has_average for record in records):
-        what, file, others = "averaged weights", "averaged", "`final.safetensors`: last epoch; "
+        what, file = record.averaged_in_words, WEIGHT_FILES["averaged"]
+        others = f"`{WEIGHT_FILES['last']}`: last epoch; "
     arguments = [str(record.image_shape), str(len(record.class_names))]
     arguments += [f"{option}={value!r}" for option, value in record.model_options.items() if option != "class"]
     folder = f"runs/{record.task}/{record.kind}/{file_name(record.model)}/{record.config_hash}/seed{record.seed}"
     normalised = "`set.json` beside the images in the data folder says" if own_images else "in `utils/data/specs.py`"
     return (
-        f"After training here, the {what} of {record.stem} load with ({others}`best.safetensors`: best validation; "
-        f"inputs are normalised as {normalised}):\n\n"
+        f"After training here, the {what} of {record.stem} load with ({others}"
+        f"`{WEIGHT_FILES['best']}`: best validation; inputs are normalised as {normalised}):\n\n"
         "    from safetensors.torch import load_file\n"
         f"    from models import {name}\n"
         f"    model = {name}({', '.join(arguments)}); "
-        f'model.load_state_dict(load_file("{folder}/{file}.safetensors")); model.eval()'
+        f'model.load_state_dict(load_file("{folder}/{file}")); model.eval()'
     )

@@ -5,7 +5,7 @@ Their average lies closer to the minimum, and costs no training. Source: stochas
 2018 (arXiv 1803.05407).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 
 import torch
@@ -22,29 +22,27 @@ from utils.training.seeds import seed_model
 STATISTICS_BATCH_SIZE = 500  # at most
 LATEST_SETS = 3  # of weights that a run with early stopping keeps, since it doesn't know which epoch is its last
 
-Weights = dict[str, Tensor]  # {name in the state dict: value of a parameter}
+Weights = dict[str, Tensor]  # {parameter name: value}
 
 
 def final_epochs(config: TrainConfig, trained: int) -> int:
-    """How many epochs at the end of a run that `trained` so many epochs are averaged."""
-    return max(1, min(LATEST_SETS, trained // 3)) if config.patience else max(1, config.epochs // 3)
+    """The number of final epochs of a run that trained for `trained` epochs."""
+    most = LATEST_SETS if config.patience else trained
+    return max(1, min(most, trained // 3))
 
 
 def keep_weights(kept: Sequence[Weights], model: nn.Module, config: TrainConfig, epoch: int) -> list[Weights]:
-    """What is to be kept after `epoch` (counted from 1) for the average, given what was kept before.
+    """What is kept after `epoch` (counted from 1) for the average, given what was `kept` before it.
 
-    That is the average so far, a list of one; nothing before the final epochs. With early stopping it is the latest
-    sets of weights, the oldest first.
+    Returns the average so far as a list of one, or [] before the final epochs; with early stopping, the latest sets of
+    weights, the oldest first.
     """
-    weights = {
-        name: value.detach().clone()
-        for name, value in model.state_dict(keep_vars=True).items()
-        if isinstance(value, nn.Parameter) and (value.is_floating_point() or value.is_complex())
-    }
     if config.patience:
-        return [*kept, weights][-LATEST_SETS:]
-    count = epoch - config.epochs + final_epochs(config, epoch)  # of the sets of weights, this one included
-    return [_with_one_more(kept[0], weights, count) if count > 1 else weights] if count > 0 else []
+        return [*kept, _copied(model)][-LATEST_SETS:]
+    count = epoch - config.epochs + final_epochs(config, config.epochs)  # of the sets of weights, this one included
+    if count < 1:
+        return []
+    return [_copied(model) if count == 1 else _with_one_more(kept[0], _copied(model), count)]
 
 
 def averaged_state(kept: Sequence[Weights], model: nn.Module, config: TrainConfig, trained: int) -> dict[str, Tensor]:
@@ -59,8 +57,17 @@ def averaged_state(kept: Sequence[Weights], model: nn.Module, config: TrainConfi
     return {name: average.get(name, tensor).clone() for name, tensor in model.state_dict().items()}
 
 
+def _copied(model: nn.Module) -> Weights:
+    """The parameters that can be averaged; tied ones by each of their names, as in the state dict."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if parameter.is_floating_point() or parameter.is_complex()
+    }
+
+
 def _with_one_more(average: Weights, weights: Weights, count: int) -> Weights:
-    """The average of `count` sets of weights, from that of the sets before the last and the last one."""
+    """The average of `count` sets of weights: `average` is that of all but the last, `weights` is the last."""
     return {
         # Where nothing changed, the value stays as it is: a mask holds -inf, and -inf minus -inf is no number.
         name: torch.where(weights[name] == old, old, old + (weights[name] - old) / count)
@@ -72,28 +79,32 @@ def _with_one_more(average: Weights, weights: Weights, count: int) -> Weights:
 def reestimate_statistics(model: nn.Module, images: ImageSet, execution: Execution, seed: int) -> int:
     """Compute the batch-norm statistics anew from `images`, with the model's present weights.
 
-    Returns the number of batch norms whose statistics are new: those that are in training mode while the model is.
-    Those of all others, and all other buffers, stay as they are. Without such a batch norm, nothing is computed.
+    Returns the number of batch norms whose statistics are new: those that normalise by their batches while the model is
+    in training mode. The statistics of all others, and all other buffers, stay as they are. Without such a batch norm,
+    nothing is computed.
 
-    The running statistics of training are an average over the last steps, each with the weights of that step; they
+    The running statistics of training are an average over the last steps, each with the weights of that step. They
     don't belong to averaged weights, and lag behind weights that move fast.
     """
     seed_model(seed, "batch-norm statistics")  # dropout draws from PyTorch's global generator
     model.train()
-    trained = [module for module in model.modules() if _is_estimated(module)]
-    if not trained:
+    norms = [module for module in model.modules() if _estimates(module)]
+    if not norms:
         return 0
-    new = {id(buffer) for module in trained for buffer in module.buffers(recurse=False)}
-    others = {name: buffer.clone() for name, buffer in model.named_buffers() if id(buffer) not in new}
+    before = {module: dict(module.named_buffers(recurse=False)) for module in model.modules()}
+    before = {module: {name: buffer.clone() for name, buffer in buffers.items()} for module, buffers in before.items()}
 
-    def put_back_others() -> None:
-        buffers = dict(model.named_buffers())
-        for name, value in others.items():
-            buffers[name].copy_(value)
+    def put_back(modules: Iterable[nn.Module]) -> None:
+        for module in modules:
+            for name, buffer in before[module].items():
+                setattr(module, name, buffer.clone())
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        # `update_bn` has reset every batch norm by now, those too that only apply their statistics.
-        put_back_others()
+        # `update_bn` has reset every batch norm by now, those too that only apply their statistics. The first batch
+        # replaces the statistics of those that count from 0.
+        put_back(before)
+        for norm in norms:
+            norm.num_batches_tracked.zero_()
         # In a random order: images may be sorted by class, and the variance between classes would be lost. In batches
         # of nearly equal size, none of one image: `update_bn` weights all batches equally.
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
@@ -102,10 +113,13 @@ def reestimate_statistics(model: nn.Module, images: ImageSet, execution: Executi
 
     with execution.autocast():
         update_bn(batches(), model)
-    put_back_others()
-    return len(trained)
+    # A layer that is skipped at random may have met no batch.
+    new = {norm for norm in norms if norm.num_batches_tracked > 0}
+    put_back(before.keys() - new)
+    return len(new)
 
 
-def _is_estimated(module: nn.Module) -> bool:
-    """Whether a module is a batch norm that takes its statistics from the batches now."""
-    return isinstance(module, _BatchNorm) and module.training and module.running_mean is not None
+def _estimates(module: nn.Module) -> bool:
+    """Whether a module is a batch norm that takes its statistics from its batches now."""
+    tracks = isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None
+    return tracks and module.training

@@ -17,7 +17,7 @@ from utils.experiment import RECIPE_VERSION, Experiment, model_options, resolved
 from utils.files import file_name, remove_leftovers, sha256
 from utils.records.flow import thin
 from utils.records.folder import publish
-from utils.records.record import RecordError, RunRecord, read_record, write_record
+from utils.records.record import WEIGHT_FILES, RecordError, RunRecord, read_record, write_record
 from utils.streams import warn
 from utils.training.averaging import LATEST_SETS, reestimate_statistics
 from utils.training.checkpoint import Checkpoints, tensor_bytes
@@ -25,9 +25,14 @@ from utils.training.device import Execution, noting_nondeterminism
 from utils.training.fit import Fit, fit
 from utils.training.machine import device_name
 from utils.training.model import build_model, flops_per_image, parameter_shapes
-from utils.training.predict import averaged_fields, per_class, predict, sizes, test_arrays, test_fields
-
-WEIGHT_FILES = 3  # averaged, final, best
+from utils.training.predict import (
+    arrays_of_readings,
+    averaged_fields,
+    fields_of_readings,
+    image_counts,
+    per_class,
+    predict,
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class CellJob:
     @property
     def bytes_left(self) -> int:
         """At most, on the disk when the cell has finished: three files of weights, one checkpoint, the rest."""
-        return (WEIGHT_FILES + self._tensors_in_checkpoint) * self._bytes_of_parameters + 2**24
+        return (len(WEIGHT_FILES) + self._tensors_in_checkpoint) * self._bytes_of_parameters + 2**24
 
     @property
     def bytes_while_training(self) -> int:
@@ -196,30 +201,30 @@ def _results(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> tuple
     Each reading is made whatever the others say.
     """
     # First, since what follows changes what is in the model.
-    files = {job.folder / "final.safetensors": tensor_bytes(model.state_dict())}
+    files = {job.folder / WEIGHT_FILES["last"]: tensor_bytes(model.state_dict())}
     readings = {"": predict(model, data.test, job.execution)}
     batch_norms = reestimate_statistics(model, data.fit, job.execution, job.seed)
     # Without a batch norm it is the same net.
     readings["reestimated_"] = predict(model, data.test, job.execution) if batch_norms else readings[""]
     model.load_state_dict(result.averaged_weights)
     reestimate_statistics(model, data.fit, job.execution, job.seed)
-    files[job.folder / "averaged.safetensors"] = tensor_bytes(model.state_dict())
+    files[job.folder / WEIGHT_FILES["averaged"]] = tensor_bytes(model.state_dict())
     readings["averaged_"] = predict(model, data.test, job.execution)
     averaged_on_val = predict(model, data.val, job.execution)
     model.load_state_dict(result.best_weights)
-    files[job.folder / "best.safetensors"] = tensor_bytes(model.state_dict())
+    files[job.folder / WEIGHT_FILES["best"]] = tensor_bytes(model.state_dict())
     readings["best_"] = predict(model, data.test, job.execution)
 
     flow, buffer = result.gradient_flow, io.BytesIO()
     np.savez_compressed(buffer, **flow)
     files[job.folder / "gradient_flow.npz"] = buffer.getvalue()
-    arrays = test_arrays(readings, data.test)
+    arrays = arrays_of_readings(readings, data.test)
     return {
         "best_epoch": result.best_epoch,
         "final_epochs": result.final_epochs,
         "reestimated_batch_norms": batch_norms,
-        **sizes(data),
-        **test_fields(readings, data.test),
+        **image_counts(data),
+        **fields_of_readings(readings, data.test),
         **averaged_fields(averaged_on_val, data.val, data.num_classes),
         "per_class": per_class(arrays["test_labels"], arrays["test_predictions"], data.num_classes),
         "arrays": arrays | thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),

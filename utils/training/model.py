@@ -7,7 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from utils.data.images import Splits
 from utils.experiment import Experiment
+from utils.training.averaging import reestimate_statistics
 from utils.training.device import Execution
+from utils.training.predict import predict
 from utils.training.seeds import seed_model
 
 SMALLEST_BATCH = 2  # batch normalisation needs two examples
@@ -60,8 +62,9 @@ def is_out_of_memory(error: Exception) -> bool:
 def broken_contract(experiment: Experiment, data: Splits, execution: Execution) -> str:
     """What keeps a throwaway model of the experiment from being trained; "" if nothing does.
 
-    It is built, placed on the device, and given one real batch, forward in both modes and backward. Running out of
-    memory is no fault of the contract: a cell of its own finds that out.
+    It is built, placed on the device, and given one real batch, forward in both modes and backward. Then it predicts,
+    its batch-norm statistics are re-estimated, and its state is loaded, as at the end of a run. Running out of memory
+    is no fault of the contract: a cell of its own finds that out.
     """
     images, labels = next(data.train.batches(min(experiment.config.batch_size, len(data.train))))
     expected = (len(images), data.num_classes)
@@ -80,6 +83,14 @@ def broken_contract(experiment: Experiment, data: Splits, execution: Execution) 
         F.cross_entropy(logits.float(), labels).backward()
         if all(parameter.grad is None for parameter in model.parameters()):
             return "its logits depend on no parameter that is trained"
+        state = model.state_dict()
+        if lost := [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in state]:
+            return f"its state_dict() lacks {', '.join(lost)}"
+        # What happens at a run's end should fail now rather than then.
+        few = data.fit.first(len(images))
+        predict(model, few, execution)
+        reestimate_statistics(model, few, execution, seed=0)
+        model.load_state_dict(state)
     except Exception as error:
         if is_out_of_memory(error):
             return ""

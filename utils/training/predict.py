@@ -49,7 +49,7 @@ def confident_mistakes(logits: Tensor, data: ImageSet) -> dict[str, np.ndarray]:
     }
 
 
-def test_fields(readings: Mapping[str, Tensor], data: ImageSet) -> dict:
+def fields_of_readings(readings: Mapping[str, Tensor], data: ImageSet) -> dict:
     """The record's loss, count and accuracy of each reading of the test images, {prefix: logits (N, K)}."""
     fields = {}
     for reading, logits in readings.items():
@@ -60,14 +60,15 @@ def test_fields(readings: Mapping[str, Tensor], data: ImageSet) -> dict:
     return fields
 
 
-def test_arrays(readings: Mapping[str, Tensor], data: ImageSet) -> dict[str, np.ndarray]:
-    """The record's arrays of the test images, but for the gradient flow; `readings` as in `test_fields`."""
+def arrays_of_readings(readings: Mapping[str, Tensor], data: ImageSet) -> dict[str, np.ndarray]:
+    """The record's arrays of the test images, but for the gradient flow; `readings` as in `fields_of_readings`."""
     # uint8 holds class indices up to 255; records are committed, so their size matters.
     arrays = {"test_labels": data.labels.cpu().numpy().astype(np.uint8)}
     for reading, logits in readings.items():
         arrays[f"{reading}test_predictions"] = logits.argmax(1).cpu().numpy().astype(np.uint8)
     averaged = readings["averaged_"]
-    arrays["averaged_test_confidences"] = averaged.softmax(1).amax(1).mul(255).round().cpu().numpy().astype(np.uint8)
+    confidences = averaged.softmax(1).amax(1).nan_to_num()  # an average of weights can give logits that are no numbers
+    arrays["averaged_test_confidences"] = confidences.mul(255).round().cpu().numpy().astype(np.uint8)
     of_averaged = {f"averaged_{name}": array for name, array in confident_mistakes(averaged, data).items()}
     return arrays | confident_mistakes(readings[""], data) | of_averaged
 
@@ -83,7 +84,7 @@ def averaged_fields(logits: Tensor, data: ImageSet, classes: int) -> dict:
     }
 
 
-def sizes(data: Splits) -> dict:
+def image_counts(data: Splits) -> dict:
     """The record's numbers of images."""
     return {
         **{f"{name}_total": len(getattr(data, name)) for name in ("train", "fit", "val", "test")},

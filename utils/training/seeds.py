@@ -34,7 +34,7 @@ STREAMS = ("initialisation", "order", "dropout", "augmentation", "other librarie
 def seed_model(seed: int, stream: str, epoch: int = 0) -> None:
     """Seed all generators that a model may draw from: PyTorch's by `stream`, Python's and NumPy's by one of their own.
 
-    Called before a model is built and before each epoch.
+    Called before a model is built, before each epoch, and before batch-norm statistics are re-estimated.
     """
     torch.manual_seed(stream_seed(seed, stream, epoch))
     other = stream_seed(seed, "other libraries", epoch)
