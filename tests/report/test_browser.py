@@ -2,15 +2,10 @@
 
 import re
 import shutil
-import time
 
 import numpy as np
 import pytest
 from made_html import THREE, attacked, many_classes, numbered_images, page_of, results_of
-
-from utils.figures.interactive import draw_curves
-from utils.report.html import Live, Setting, report_page
-from utils.report.original import Original
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api")
@@ -267,28 +262,3 @@ def test_a_page_of_120_classes_and_12_models_is_ready_within_5_seconds(visit, tm
     cell(page, 7, 9).click()
     assert "breed number 7 taken for breed number 9" in page.locator("#gallery h3").inner_text()
     assert page.locator("#matrix td").count() == 120 * 120
-
-
-def test_the_page_of_a_run_loads_itself_again_and_the_last_one_does_not(visit, tmp_path):
-    results, path = results_of(["FCN"], 2), tmp_path / "report.html"
-    svgs, looks = draw_curves(results)
-
-    def write(done):
-        rows = [["FCN, seed 1", f"{done} of 15", "", ""]]
-        live = Live("Training", rows, done, 15, "", int(time.time()), results)
-        path.write_bytes(report_page(results, Original(), svgs, looks, Setting(""), live))
-
-    write(3)
-    page = visit(path)
-    assert "3 of 15 epochs" in page.inner_text("#progress")
-    page.evaluate("for (const name of ['[value=accuracy]', '#fit']) document.querySelector(name).click()")
-    page.evaluate("document.querySelectorAll('summary')[1].click()")
-    write(4)
-    page.wait_for_selector("#progress >> text=4 of 15 epochs")
-    assert page.is_checked("[value=accuracy]") and page.get_attribute("#fit", "aria-pressed") == "true"
-    assert len(shown(page, "#curves table")) == 1
-    path.write_bytes(page_of(results))
-    page.wait_for_selector("#matrix td")
-    page.evaluate("window.stays = true")
-    page.wait_for_timeout(6_000)
-    assert page.evaluate("window.stays")

@@ -18,7 +18,7 @@ from utils.figures.interactive import draw_charts
 from utils.findings.sentences import accuracy_sentence
 from utils.report import html_parts
 from utils.report.definitions import DEFINITIONS
-from utils.report.html import LIVE, Live, Setting, report_page
+from utils.report.html import Setting, report_page
 from utils.report.original import Original
 from utils.report.short import in_short
 
@@ -162,17 +162,6 @@ def test_without_a_finished_run_it_says_so():
     results = results_of()
     empty = type(results)(results.task, {}, left_out=["FCN-seed0.json: failed"])
     assert "No finished run" in Page(report_page(empty, Original(), {}, {}, Setting(""))).text
-
-
-def test_the_page_of_a_run_that_goes_on_says_how_far_it_is(results, charts):
-    svgs, looks = charts
-    live = Live(
-        "Training", [["FCN, seed 3", "2 of 15", "0.1", "97%"]], 47, 90, "4 min left", written=1, finished=results
-    )
-    content = report_page(results, Original(), svgs, looks, Setting(""), live)
-    text = Page(content).text
-    assert LIVE in content and "47 of 90 epochs" in text and "4 min left" in text and "FCN, seed 3" in text
-    assert "Confusion" not in text and LIVE not in page_of(results, None, charts)
 
 
 def test_times_come_with_their_machine_and_what_speaks_against_them(results, charts, page):

@@ -234,7 +234,9 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
         help="share the work with other processes that see the same runs folder (docs/many-machines.md)",
     )
     how.add_argument(
-        "--live", action="store_true", help="keep report.html up to date; an open browser shows progress and curves"
+        "--tensorboard",
+        action="store_true",
+        help="write losses, accuracies and learning rate of each run for TensorBoard",
     )
     how.add_argument("--quiet", action="store_true", help="print only errors and the closing lines")
     return parser

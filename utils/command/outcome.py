@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from utils.command.live import LivePage
 from utils.command.outputs import draw, results_of
 from utils.command.plan import Plan
 from utils.command.progress import Progress
@@ -27,13 +26,11 @@ class Outcome:
 
     `records` are those of the cells trained now, and of finished ones that could not be published. `results` is what
     the folder of records held when it was last drawn. `well` is whether everything could be drawn and timed, `stale`
-    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing. `live` is
-    the page of the run that goes on, if there is one.
+    whether there is something new that hasn't been drawn. `drawing_took` are the seconds of the last drawing.
     """
 
     records: list[RunRecord] = field(default_factory=list)
     results: Results | None = None
-    live: LivePage | None = None
     well: bool = True
     stale: bool = False
     drawn_at: float = field(default_factory=time.monotonic)

@@ -115,8 +115,7 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
         if plan.contents:
             pictures.append(draw_images(plan, folder))
         text = results_text(results, original_of(plan))
-        if not plan.live:  # then report.html is that of the run that goes on
-            write_report(plan, results, original_of(plan), folder)
+        write_report(plan, results, original_of(plan), folder)
     write_atomically(folder / "RESULTS.md", text.encode())
     if results.runs and (plan.csv or csv_tables.has_csv(folder)):
         csv_tables.write_csv(results, folder)

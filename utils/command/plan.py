@@ -43,7 +43,7 @@ class Plan:
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
     weights are used and nothing is trained; no `seeds` then means all that there are. `csv` asks for CSV files beside
-    the pages; with `live`, report.html is written while the run goes on. `recipe_words` are the options that say what
+    the pages, `tensorboard` for an event file of each run. `recipe_words` are the options that say what
     is compared, as words of a command. `processes` is how many cells this process trains at once, `world` its place
     among the ranks of torchrun, if it is one; `shared` is whether other commands train the same cells. If
     `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
@@ -82,7 +82,7 @@ class Plan:
     time_only: bool
     smoke: bool
     quiet: bool
-    live: bool
+    tensorboard: bool
     recipe_words: tuple[str, ...]
 
     @property
@@ -190,7 +190,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,
-        live=options.live,
+        tensorboard=options.tensorboard,
         recipe_words=recipe_words(options),
     )
 

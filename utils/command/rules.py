@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from utils.experiment import Task
@@ -15,14 +16,22 @@ NEEDS = {
     "--weights": ("--predict", "--export"),
     "--kind": ("--replot", "--predict", "--export"),
 }
-TRAINING = ("--replot", "--time-only", "--until-decided", "--protocol original", "--fresh", "--no-resume", "--live")
+TRAINING = (
+    "--replot",
+    "--time-only",
+    "--until-decided",
+    "--protocol original",
+    "--fresh",
+    "--no-resume",
+    "--tensorboard",
+)
 USING_WEIGHTS = (*TRAINING, "--jobs", "--shared", "--precision bf16", "--precision tf32")
 # (option, those that it isn't allowed with, why)
 APART = (
     ("--predict", ("--export", *USING_WEIGHTS), "it uses weights, in fp32, and trains nothing"),
     ("--export", ("--csv", *USING_WEIGHTS), "it uses weights, in fp32, and trains nothing"),
     ("--until-decided", ("--replot", "--time-only", "--protocol original"), "it trains until contrasts are decided"),
-    ("--live", ("--replot", "--time-only", "--protocol original"), "it shows a page while models are trained"),
+    ("--tensorboard", ("--replot", "--time-only"), "it records training"),
     ("--add", ("--ablation", "--protocol original"), "these compare the task's own models"),
     ("--images", ("--smoke", "--protocol original"), "these have data of their own"),
     ("--shared", TRAINING, "it concerns the work of all processes"),
@@ -53,6 +62,8 @@ def fault_of(task: Task, options: argparse.Namespace) -> str:
             return f"argument {option}: {' '.join(map(str, values))} names one twice"
     if options.shared and "TORCHELASTIC_RUN_ID" in os.environ:
         return "argument --shared: torchrun shares the work of its ranks; take one of the two"
+    if options.tensorboard and find_spec("tensorboard") is None:
+        return "argument --tensorboard: needs the package tensorboard: pip install tensorboard"
     if options.momentum is not None and {options.optimizer or e.config.optimizer for e in task.experiments} != {"sgd"}:
         return "argument --momentum: of SGD, and this task trains with Adam: add --optimizer sgd"
     compared = {experiment.name for experiment in task.experiments}

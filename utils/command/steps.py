@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 
 from utils import streams
+from utils.checkout import shown
 from utils.command.added import enlarged, remember
-from utils.command.live import LivePage
 from utils.command.locks import sole_writer
 from utils.command.looks import check_looks, going_on, look_in_words
 from utils.command.outcome import Outcome, collect
@@ -19,7 +19,7 @@ from utils.command.progress import Progress
 from utils.command.ranks import train_by_ranks
 from utils.command.schedule import Forecast, chosen_execution, forecast, make_jobs
 from utils.command.session import Leader
-from utils.data.images import Splits, load_splits
+from utils.data.images import Splits, batch_sizes, load_splits
 from utils.files import remove_leftovers
 from utils.records.folder import mark_looks
 from utils.records.record import RunRecord
@@ -60,12 +60,12 @@ def train_and_draw(plan: Plan, leader: Leader | None = None) -> int:
     """
     started = time.monotonic()
     data = loaded(plan)
-    with sole_writer(plan.output, plan.runs), ExitStack() as stack:
+    with sole_writer(plan.output, plan.runs):
         execution, measured = chosen_execution(plan, data)
         say(plan, measured)
         if execution != plan.execution:
             execution.prepare_process()
-        outcome = Outcome(live=stack.enter_context(LivePage(plan, execution.kind)) if plan.live else None)
+        outcome = Outcome()
         if plan.looks:
             train_until_decided(plan, execution, data, outcome, leader)
         elif not plan.time_only:
@@ -101,7 +101,7 @@ def finish(plan: Plan, execution: Execution, data: Splits, outcome: Outcome, sta
         outcome.well = False
     finally:  # also after Ctrl-C
         if outcome.stale:
-            outcome.draw(replace(plan, live=False), execution.kind)
+            outcome.draw(plan, execution.kind)
     say(plan, conclusions(outcome.results) if outcome.results else "")
     say(plan, f"Took {duration(time.monotonic() - started)}.")
     streams.say(closing_lines(plan, execution.kind, outcome.records))
@@ -141,12 +141,12 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome, leade
     With a `leader` all ranks train them. Raises what `prepare` and `train_by_ranks` raise.
     """
     done, waiting, expected = prepare(plan, jobs, data)
-    with Progress(waiting, expected, plan.quiet) as progress:
+    with Progress(waiting, expected, plan.quiet) as progress, event_files(plan, data) as events:
 
         def epoch_done(job: CellJob, entry: dict) -> None:
             progress.epoch_done(job, entry)
-            if outcome.live:
-                outcome.live.epoch_done(progress, job, entry)
+            if events:
+                events.epoch_done(job, entry)
 
         if leader:
             trained = train_by_ranks(leader, plan, jobs[0].execution, waiting, epoch_done)
@@ -157,8 +157,16 @@ def train(plan: Plan, jobs: list[CellJob], data: Splits, outcome: Outcome, leade
             trained = run_side_by_side(waiting, plan.places, epoch_done)
         with closing(trained):  # ends the processes of the cells at once, also after Ctrl-C
             collect(plan, jobs, done, trained, progress, outcome)
-    if outcome.live and waiting:
-        outcome.live.write(progress, "All runs are trained; what is left is to time the models and to draw")
+
+
+def event_files(plan: Plan, data: Splits) -> AbstractContextManager:
+    """What writes event files, or None without --tensorboard. Says how to look at them."""
+    if not plan.tensorboard:
+        return nullcontext()
+    from utils.command.event_files import EventFiles  # only here: TensorBoard is optional, and loads slowly
+
+    say(plan, f"To watch: tensorboard --logdir {shown(plan.runs)}")
+    return EventFiles(lambda config: len(batch_sizes(len(data.train), config.batch_size)))
 
 
 def prepare(plan: Plan, jobs: Sequence[CellJob], data: Splits) -> tuple[list[RunRecord], list[CellJob], Forecast]:

@@ -52,12 +52,6 @@ def draw_charts(results: Results) -> Charts:
         return Charts(dict(_charts(results)), looks_of(results))
 
 
-def draw_curves(results: Results) -> Charts:
-    """The same with the curves alone, for a page that is written after each epoch."""
-    with matplotlib.style.context(["default", STYLE, PAGE_STYLE]):
-        return Charts(dict(_curves(results.runs, styles_of(results), {})), looks_of(results))
-
-
 def styles_of(results: Results) -> dict[str, LineStyle]:
     task = results.task
     return model_styles([experiment.name for experiment in (*task.experiments, *task.ablation)])

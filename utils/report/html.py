@@ -34,7 +34,6 @@ from utils.report.tables import class_scores, doubts_on_times, main_columns
 from utils.words import plural
 
 FOLDER = Path(__file__).parent
-LIVE = b"<body data-live"  # begins the page of a run that goes on
 MOST_BYTES = 3_900_000  # of the page with its images
 # {section of RESULTS.md: where this page has its numbers}
 ANCHORS = {ACCURACY: "models", COSTS: "models", VERDICTS: "verdicts", OVERFITTING: "curves", CLAIMS: "claims"}
@@ -50,39 +49,16 @@ class Setting:
     images: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Live:
-    """A run that goes on: what it does now, a line for each of its cells, epochs done and in all, and the time left.
-
-    `written` is the time of the page in seconds since 1970. `finished` are the results of the finished runs. With
-    `ended`, the page doesn't load itself again.
-    """
-
-    title: str
-    rows: Sequence[Sequence[str]]
-    done: int
-    total: int
-    left: str
-    written: int = 0
-    finished: Results | None = None
-    ended: bool = False
-
-
 def report_page(
     results: Results,
     original: Original,
     svgs: Mapping[str, str],
     looks: Mapping[str, tuple[int, str]],
     setting: Setting,
-    live: Live | None = None,
 ) -> bytes:
-    """The whole page; `svgs` and `looks` are those of `utils.figures.interactive`.
-
-    With `live`, the page of a run that goes on: its progress and the curves of `results`, which hold what has been done
-    so far. Such a page loads itself again.
-    """
-    made = predictions_of(results.runs) if results.runs and live is None else None
-    values = _values(results, original, svgs, looks, setting, live, made)
+    """The whole page; `svgs` and `looks` are those of `utils.figures.interactive`."""
+    made = predictions_of(results.runs) if results.runs else None
+    values = _values(results, original, svgs, looks, setting, made)
     page = _filled(values, "")
     if made and setting.images is not None:
         atlas = atlas_of(setting.images, images_to_show(made), MOST_BYTES - len(page))
@@ -125,20 +101,18 @@ def _values(
     svgs: Mapping[str, str],
     looks: Mapping[str, tuple[int, str]],
     setting: Setting,
-    live: Live | None,
     made: Predictions | None,
 ) -> dict:
     """What the template is filled with."""
-    runs, told = results.runs, live.finished if live else results
+    runs = results.runs
     charts = {name: Markup(svg) for name, svg in svgs.items()}  # of our own making, and escaped there
     common = {
-        "live": live,
         "charts": charts,
         "runs": runs,
         "looks": looks,
         "whole": made is not None,
         "title": f"Results on {_data_name(results)}",
-        "short": [(f"{_plain(s.text)}.", ANCHORS[s.section]) for s in in_short(told, original)] if told else [],
+        "short": [(f"{_plain(s.text)}.", ANCHORS[s.section]) for s in in_short(results, original)],
         "curves": curve_tables(runs),
         "left_out": results.left_out,
         "data": {},

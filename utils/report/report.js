@@ -280,20 +280,3 @@ if (data.packed) {
     $("#matrix-note").textContent = `The matrix can't be shown (${error.message}); a newer browser can.`;
   });
 }
-
-// While the run goes on, the page loads itself again, unless somebody is just using it; what was chosen stays so.
-if (document.body.dataset.live) {
-  let used = 0;
-  const choices = () => $$(".toggle, [type=radio], summary")
-    .map((one) => [one.value || one.textContent, one.checked ?? one.parentElement.open ?? on(one), one]);
-  for (const [name, now, one] of choices()) if (history.state?.[name] === !now) one.click();
-  for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, () => { used = Date.now(); });
-  setInterval(() => {
-    const seconds = Math.round(Date.now() / 1000 - document.body.dataset.live);
-    $("#age").textContent = seconds < 600 ? `Written ${seconds} seconds ago.`
-      : `Nothing new for ${Math.round(seconds / 60)} minutes: the run may have been stopped.`;
-    if (Date.now() - used < 15000 || document.hidden) return;
-    history.replaceState(Object.fromEntries(choices()), "");
-    location.reload();
-  }, 4000);
-}
