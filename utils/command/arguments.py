@@ -167,8 +167,11 @@ def parser_for(task: Task) -> argparse.ArgumentParser:
     what.add_argument("--replot", action="store_true", help="only draw pictures and text again, from the records")
     what.add_argument(
         "--csv",
-        action="store_true",
-        help="also write curves, accuracies, verdicts and more as CSV beside RESULTS.md; with --predict, probabilities",
+        nargs="?",
+        const="tables",
+        choices=("tables", "predictions"),
+        help="also write runs, epochs and comparisons as CSV beside RESULTS.md, and with `predictions` those of every "
+        "run on every test image; with --predict, probabilities",
     )
     what.add_argument(
         "--kind",

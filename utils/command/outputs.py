@@ -119,6 +119,8 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
     write_atomically(folder / "RESULTS.md", text.encode())
     if results.runs and (plan.csv or csv_tables.has_csv(folder)):
         csv_tables.write_csv(results, folder)
+    if results.runs and plan.csv == "predictions":
+        csv_tables.write_predictions(results, folder / "predictions")
     return {picture.name for picture in pictures}
 
 

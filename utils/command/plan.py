@@ -42,8 +42,8 @@ class Plan:
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
     trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
-    weights are used and nothing is trained; no `seeds` then means all that there are. `csv` asks for CSV files beside
-    the pages, `tensorboard` for an event file of each run. `recipe_words` are the options that say what
+    weights are used and nothing is trained; no `seeds` then means all that there are. `csv` says which CSV files are
+    written beside the pages, `tensorboard` for an event file of each run. `recipe_words` are the options that say what
     is compared, as words of a command. `processes` is how many cells this process trains at once, `world` its place
     among the ranks of torchrun, if it is one; `shared` is whether other commands train the same cells. If
     `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
@@ -77,7 +77,7 @@ class Plan:
     use: Use | None
     resume: bool
     drops_older_records: bool
-    csv: bool
+    csv: str
     added: dict[str, str]
     time_only: bool
     smoke: bool
@@ -186,7 +186,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         use=use,
         resume=options.resume,
         drops_older_records=options.fresh,
-        csv=options.csv,
+        csv=options.csv or "",
         time_only=options.time_only,
         smoke=options.smoke,
         quiet=options.quiet,

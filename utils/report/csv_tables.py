@@ -7,63 +7,54 @@ those of the records; what is undefined is an empty cell.
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from utils.files import write_atomically
-from utils.findings.overfitting import overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import balanced_accuracy
 from utils.findings.sentences import accuracy_sentence, stability_sentence
 from utils.findings.verdicts import Verdict
-from utils.records.record import RunRecord, Runs
-from utils.records.timing import MEASURES
+from utils.records.record import RunRecord
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
-RUN = ("task", "kind", "model", "seed")
-HISTORY = tuple(f"{part}_{what}" for part in ("train", "fit", "val") for what in ("loss", "accuracy"))
-TEST = ("test_accuracy", "test_correct", "test_total", "test_loss")
-SCORES = ("precision", "recall", "f1")
-BEST = ("best_epoch", "best_test_accuracy", "best_test_correct", "best_test_loss")
+READING = "last epoch"  # that of the pages
+RUN = ("task", "platform", "model", "seed")
+EPOCH = (
+    *(f"{part}_{what}" for part in ("train", "fit", "val") for what in ("loss", "accuracy")),
+    *("train_seconds", "eval_seconds"),
+)
+OF_RECORD = (
+    *("test_total", "test_loss"),
+    *("averaged_test_accuracy", "averaged_test_loss", "averaged_val_loss", "final_epochs"),
+    *("reestimated_test_accuracy", "reestimated_test_loss", "best_test_accuracy", "best_test_loss", "best_epoch"),
+    *("train_total", "val_total", "parameters", "flops_per_image", "config_hash"),
+)
 # {name of a file: its columns}
 COLUMNS = {
-    "histories": (*RUN, "epoch", *HISTORY, "train_seconds", "eval_seconds"),
-    "accuracies": (*RUN, *TEST, *BEST, "balanced_accuracy", "parameters", "flops_per_image"),
-    "per_class": (*RUN, "class_index", "class_name", "test_images", "predicted", "correct", *SCORES),
-    "verdicts": (
-        *("task", "kind", "measure", "a", "b", "verdict", "better", "difference", "low", "high", "level"),
-        *("p", "p_adjusted", "contrasts", "seeds", "look"),
+    "runs": (*RUN, "reading", "accuracy", "balanced_accuracy", "epochs", *OF_RECORD),
+    "epochs": (*RUN, "epoch", *EPOCH),
+    "comparisons": (
+        *("task", "platform", "measure", "a", "b", "verdict", "better", "difference", "low", "high", "level"),
+        *("p", "p_adjusted", "comparisons", "seeds", "analysis"),
         *("equivalence_low", "equivalence_high", "equivalence_level", "margin", "within_margin", "sentence"),
     ),
-    "overfitting": (
-        *("task", "kind", "model", "seeds", "fewest_epochs", "most_epochs", "verdict", "rise", "low", "high", "level"),
-        *("lowest_epoch", "earliest_possible", "latest_possible", "gap_growth", "gap_growth_low", "gap_growth_high"),
-        "sentence",
-    ),
-    "times": (
-        *("task", "kind", "model", "round", *sorted(MEASURES), "batch_size", "throughput_batch_size"),
-        *("device_name", "threads", "torch"),
-    ),
 }
+PREDICTIONS = ("model", "seed", "reading", "image", "label", "prediction", "correct")
 Row = Mapping[str, object]
 
 
 def write_csv(results: Results, folder: Path) -> None:
     """Write all tables into `folder`, also those that have no row. Raises OSError."""
-    rows = {
-        "histories": histories,
-        "accuracies": accuracies,
-        "per_class": per_class,
-        "verdicts": verdicts,
-        "overfitting": overfitting,
-        "times": times,
-    }
+    rows = {"runs": runs, "epochs": epochs, "comparisons": comparisons}
     for name, path in csv_files(folder).items():
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS[name])
-        writer.writerows([_cell(row[column]) for column in COLUMNS[name]] for row in rows[name](results))
-        write_atomically(path, text.getvalue().encode())
+        _write(path, COLUMNS[name], rows[name](results))
+
+
+def write_predictions(results: Results, folder: Path) -> None:
+    """Write a table for each run into `folder`, a row for each test image. Raises OSError."""
+    for record in _all_runs(results):
+        _write(folder / f"{record.stem}.csv", PREDICTIONS, predictions(record))
 
 
 def csv_files(folder: Path) -> dict[str, Path]:
@@ -80,6 +71,14 @@ def has_csv(folder: Path) -> bool:
     return True
 
 
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    write_atomically(path, text.getvalue().encode())
+
+
 def _cell(value: object) -> object:
     """The value as the csv module writes it in full; nothing for None and NaN.
 
@@ -93,55 +92,52 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def _all_runs(results: Results) -> Runs:
-    return {**results.runs, **results.ablation}
-
-
-def _of_task(results: Results) -> dict[str, str]:
-    records = next(iter(_all_runs(results).values()))
-    return {"task": results.task.name, "kind": records[0].kind}
+def _all_runs(results: Results) -> list[RunRecord]:
+    """Those that count for the page, those of the ablation among them."""
+    return [record for records in {**results.runs, **results.ablation}.values() for record in records]
 
 
 def _of_run(record: RunRecord) -> dict[str, object]:
-    return {"task": record.task, "kind": record.kind, "model": record.model, "seed": record.seed}
+    return {"task": record.task, "platform": record.kind, "model": record.model, "seed": record.seed}
 
 
-def histories(results: Results) -> Iterator[Row]:
-    """A row for each epoch of each finished run that counts."""
-    for records in _all_runs(results).values():
-        for record in records:
-            for epoch, entry in enumerate(record.history, start=1):
-                yield {**_of_run(record), "epoch": epoch, **entry}
+def runs(results: Results) -> Iterator[Row]:
+    """A row for each run: `accuracy` is that of the pages' reading, each other reading has a column."""
+    for record in _all_runs(results):
+        yield {
+            **_of_run(record),
+            "reading": READING,
+            "accuracy": record.test_accuracy,
+            "balanced_accuracy": balanced_accuracy(record),
+            "epochs": len(record.history),
+            **{field: getattr(record, field) for field in OF_RECORD},
+        }
 
 
-def accuracies(results: Results) -> Iterator[Row]:
-    """A row for each run: accuracy and loss on the test set with the final and the best-validation weights, costs."""
-    fields = (*TEST, *BEST, "parameters", "flops_per_image")
-    for records in _all_runs(results).values():
-        for record in records:
-            values = {field: getattr(record, field) for field in fields}
-            yield {**_of_run(record), **values, "balanced_accuracy": balanced_accuracy(record)}
+def epochs(results: Results) -> Iterator[Row]:
+    """A row for each epoch of each run."""
+    for record in _all_runs(results):
+        for epoch, entry in enumerate(record.history, start=1):
+            yield {**_of_run(record), "epoch": epoch, **entry}
 
 
-def per_class(results: Results) -> Iterator[Row]:
-    """A row for each class of each run, with the final weights; undefined scores as in `RunRecord.per_class`."""
-    for records in _all_runs(results).values():
-        for record in records:
-            counts, scores = record.counts_by_class, record.per_class or {}
-            for index, name in enumerate(record.class_names):
-                yield {
-                    **_of_run(record),
-                    "class_index": index,
-                    "class_name": name,
-                    "test_images": int(counts[index].sum()),
-                    "predicted": int(counts[:, index].sum()),
-                    "correct": int(counts[index, index]),
-                    **{score: scores[score][index] if scores else None for score in SCORES},
-                }
+def predictions(record: RunRecord) -> Iterator[Row]:
+    """A row for each test image, counted from 0: its class, the predicted one, and whether they are the same."""
+    pairs = zip(record.arrays["test_labels"].tolist(), record.arrays["test_predictions"].tolist(), strict=True)
+    for image, (label, predicted) in enumerate(pairs):
+        yield {
+            "model": record.model,
+            "seed": record.seed,
+            "reading": READING,
+            "image": image,
+            "label": record.class_names[label],
+            "prediction": record.class_names[predicted],
+            "correct": int(label == predicted),
+        }
 
 
-def verdicts(results: Results) -> Iterator[Row]:
-    """A row for each verdict on a planned contrast, `b` minus `a`; roughness is a logarithm, see docs/statistics.md."""
+def comparisons(results: Results) -> Iterator[Row]:
+    """A row for each planned comparison, `b` minus `a`; roughness is a logarithm, see docs/statistics.md."""
     for verdict in results.accuracy_verdicts:
         yield {**_of_verdict(results, verdict), "measure": results.measure, "sentence": accuracy_sentence(verdict)}
     for verdict in results.stability_verdicts:
@@ -154,7 +150,8 @@ def verdicts(results: Results) -> Iterator[Row]:
 def _of_verdict(results: Results, verdict: Verdict) -> Row:
     difference, equivalence = verdict.comparison.difference, verdict.comparison.equivalence
     return {
-        **_of_task(results),
+        "task": results.task.name,
+        "platform": _all_runs(results)[0].kind,
         "a": verdict.a,
         "b": verdict.b,
         "verdict": verdict.word,
@@ -165,54 +162,12 @@ def _of_verdict(results: Results, verdict: Verdict) -> Row:
         "level": difference.level,
         "p": verdict.comparison.p,
         "p_adjusted": verdict.p,
-        "contrasts": verdict.m,
+        "comparisons": verdict.m,
         "seeds": len(verdict.seeds),
-        "look": verdict.look,
+        "analysis": verdict.look,
         "equivalence_low": equivalence.low,
         "equivalence_high": equivalence.high,
         "equivalence_level": equivalence.level,
         "margin": verdict.margin,
         "within_margin": verdict.within,
     }
-
-
-def overfitting(results: Results) -> Iterator[Row]:
-    """A row for each model; nothing by the original protocol, whose validation images are those of the test."""
-    for model in _all_runs(results) if results.task.protocol == "holdout" else ():
-        found = results.overfitting[model]
-        shortest, longest = found.lengths
-        yield {
-            **_of_task(results),
-            "model": model,
-            "seeds": found.seeds,
-            "fewest_epochs": shortest,
-            "most_epochs": longest,
-            "verdict": found.word,
-            "rise": found.rise.estimate,
-            "low": found.rise.low,
-            "high": found.rise.high,
-            "level": found.rise.level,
-            "lowest_epoch": found.lowest,
-            "earliest_possible": found.kept[0] if found.kept else None,
-            "latest_possible": found.kept[-1] if found.kept else None,
-            "gap_growth": found.gap_growth.estimate,
-            "gap_growth_low": found.gap_growth.low,
-            "gap_growth_high": found.gap_growth.high,
-            "sentence": overfitting_sentence(model, found),
-        }
-
-
-def times(results: Results) -> Iterator[Row]:
-    """A row for each model and round of the timing pass, of models that have runs."""
-    timing = results.timing
-    for model in results.runs if timing else ():
-        for index in range(timing.rounds):
-            yield {
-                **_of_task(results),
-                "model": model,
-                "round": index + 1,
-                **{measure: timing.models[model][measure][index] for measure in MEASURES},
-                "batch_size": timing.batch_size,
-                "throughput_batch_size": timing.throughput_batch_size,
-                **{name: timing.environment[name] for name in ("device_name", "threads", "torch")},
-            }
