@@ -27,7 +27,7 @@ def job_of(stem, epochs, restored=0):
 ENTRY = {"train_loss": 1, "val_loss": 1, "val_accuracy": 0.5, "train_seconds": 1, "eval_seconds": 1}
 
 
-def test_a_cell_loads_trains_evaluates_every_epoch_and_predicts_the_test_set_twice(place, monkeypatch):
+def test_a_cell_loads_trains_evaluates_every_epoch_and_makes_four_readings(place, monkeypatch):
     found = []
     monkeypatch.setattr(schedule, "seconds_per_step", lambda *_: 0.1)
     monkeypatch.setattr(schedule, "seconds_per_image", lambda *_: 0.001)
@@ -35,7 +35,8 @@ def test_a_cell_loads_trains_evaluates_every_epoch_and_predicts_the_test_set_twi
     monkeypatch.setattr(steps, "forecast", lambda *arguments: found.append(real(*arguments)) or found[-1])
     assert place.run() == 0
     loading = 1437 * 64 * schedule.SECONDS_A_BYTE
-    one = loading + 2 * (18 * 0.1 + (1150 + 287) * 0.001) + 2 * 360 * 0.001  # 18 batches of at most 64
+    epochs = 2 * (18 * 0.1 + (1150 + 287) * 0.001)  # 18 batches of at most 64
+    one = loading + epochs + (2 * 1150 + 4 * 360 + 287) * 0.001  # statistics twice, the test set four times
     assert found[0].cells == pytest.approx({"A-seed0": one, "B-seed0": one})
     assert found[0].drawing > 1 and 24 < found[0].timing < 96  # about 30 + 6 + 3 + 9 s and the warm-up
     assert place.run() == 0 and found[1].cells == {} and found[1].timing == 0  # nothing to do

@@ -36,7 +36,7 @@ def assert_a_alone_failed(place, capsys, code: int, message: str, status="failed
     assert record.status == status and message in record.message
     assert read_record(place.records / "B-seed0.json").status == "finished"
     table = capsys.readouterr().out
-    assert f"  {'A-seed0':<32} {status}: " in table and message in table and f"  {'B-seed0':<32} test " in table
+    assert f"  {'A-seed0':<32} {status}: " in table and message in table and f"  {'B-seed0':<32} test: " in table
     assert place.drawn[-1] == {"B": [0]} and "A-seed0.json: " in place.page()
 
 
@@ -141,7 +141,7 @@ def test_fresh_keeps_what_finished_beside_a_record_that_cannot_be_published(plac
     assert records == ["B-seed0.json", "C-seed0.json"]
     told = capsys.readouterr().out
     assert f"  {'A-seed0':<32} failed: " in told and all(
-        f"  {stem:<32} test " in told for stem in ("B-seed0", "C-seed0")
+        f"  {stem:<32} test: " in told for stem in ("B-seed0", "C-seed0")
     )
 
 
@@ -178,7 +178,7 @@ def test_a_timing_pass_out_of_memory_leaves_the_runs(place, monkeypatch, capsys)
     monkeypatch.setattr(steps, "timing_pass", fails)
     assert place.run() == 1
     told = capsys.readouterr()
-    assert "no timing pass: MemoryError" in told.err and f"  {'B-seed0':<32} test " in told.out
+    assert "no timing pass: MemoryError" in told.err and f"  {'B-seed0':<32} test: " in told.out
 
 
 def test_a_finished_cell_that_cannot_be_published_again_has_failed(place, monkeypatch, capsys):

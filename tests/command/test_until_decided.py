@@ -12,7 +12,7 @@ from place import RECIPE, SMALL, TASK, WITH_ABLATION, digests
 
 from utils.command import outcome, processes, schedule, steps
 from utils.experiment import Contrast, Experiment, Task
-from utils.records.record import write_record
+from utils.records.record import READINGS, write_record
 
 THREE = Task(
     "tiny",
@@ -47,9 +47,9 @@ def made(place, monkeypatch):
         )  # fmt: skip
         if correct is not None:
             labels, predictions = np.zeros(360, np.uint8), (np.arange(360) >= correct).astype(np.uint8)
-            arrays = {"test_labels": labels, "test_predictions": predictions, "best_test_predictions": predictions}
-            right = {"test_correct": correct, "test_accuracy": correct / 360}
-            right |= {f"best_{field}": value for field, value in right.items()}
+            arrays = {"test_labels": labels} | {f"{reading}test_predictions": predictions for reading in READINGS}
+            right = {f"{reading}test_correct": correct for reading in READINGS}
+            right |= {f"{reading}test_accuracy": correct / 360 for reading in READINGS}
             record = dataclasses.replace(record, arrays=record.arrays | arrays, **right)
         record = dataclasses.replace(record, data_sha256=job.data_sha256, environment=dict(job.environment))
         write_record(job.folder, record)

@@ -154,8 +154,8 @@ def forecast(plan: Plan, jobs: Sequence[CellJob], data: Splits, execution: Execu
         steps = len(batch_sizes(len(data.train), config.batch_size))
         epoch = steps * step + (len(data.fit) + len(data.val)) * image
         left = config.epochs - job.checkpoints.epoch()
-        # At the end the statistics are re-estimated twice, and four sets of weights predict.
-        end = 2 * len(data.fit) * image + (4 * len(data.test) + len(data.val)) * image
+        # At the end statistics are re-estimated twice, and the test set is predicted for each of four readings.
+        end = (2 * len(data.fit) + 4 * len(data.test) + len(data.val)) * image
         cells[job.stem] = loading + left * epoch + end
     # The longest first: started last, it would run alone at the end while the other cores wait.
     cells = dict(sorted(cells.items(), key=lambda item: -item[1]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 from torch import nn
 
 from utils.data.images import Splits, load_splits
@@ -30,7 +31,6 @@ from utils.training.predict import (
     averaged_fields,
     fields_of_readings,
     image_counts,
-    per_class,
     predict,
 )
 
@@ -229,6 +229,16 @@ def _results(job: CellJob, model: nn.Module, data: Splits, result: Fit) -> tuple
         "per_class": per_class(arrays["test_labels"], arrays["test_predictions"], data.num_classes),
         "arrays": arrays | thin(flow["norms"], flow["update_ratios"], flow["weight_names"], len(result.history)),
     }, files
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
+    """Precision, recall and F1 of each class, fractions; NaN where a class has no prediction or no example.
+
+    `labels` and `predictions` are class indices of shape (N,).
+    """
+    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
+    # Not strict: scikit-learn returns a fourth array, the number of examples of each class.
+    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
 
 
 def _record(job: CellJob, history: list[dict], **outcome) -> RunRecord:

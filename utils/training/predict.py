@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,13 +92,3 @@ def image_counts(data: Splits) -> dict:
             for name in ("train", "val")
         },
     }
-
-
-def per_class(labels: np.ndarray, predictions: np.ndarray, classes: int) -> dict[str, list[float]]:
-    """Precision, recall and F1 of each class, fractions; NaN where a class has no prediction or no example.
-
-    `labels` and `predictions` are class indices of shape (N,).
-    """
-    scores = precision_recall_fscore_support(labels, predictions, labels=range(classes), zero_division=np.nan)
-    # Not strict: scikit-learn returns a fourth array, the number of examples of each class.
-    return {name: values.tolist() for name, values in zip(("precision", "recall", "f1"), scores, strict=False)}
