@@ -20,6 +20,7 @@ from utils.records.folder import mark_data, publish
 from utils.records.timing import write_timing
 from utils.report.readme import block_of
 from utils.training import cell as cells
+from utils.training import device
 from utils.training.sources import model_hash
 
 RECIPE = TrainConfig(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.05)
@@ -122,6 +123,7 @@ def place(tmp_path, monkeypatch) -> Place:
         return []
 
     monkeypatch.setitem(datasets.DATASETS, "digits", DIGITS)  # so that a recipe on it is declared, and no quick look
+    monkeypatch.setattr(device, "has_bf16_units", lambda _: True)  # a tiny net trains in bf16 on any CPU
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
     monkeypatch.setattr(outputs, "README", place.readme)
     monkeypatch.setattr(outputs, "draw_task", draw_task)

@@ -16,11 +16,11 @@ from utils.data.images import load_splits
 from utils.data.specs import SHAPES
 from utils.experiment import Experiment, TrainConfig
 from utils.timing.models import training_steps
-from utils.training.arithmetic import SlicedAveragePool
 from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution, check_precision, choose_devices
 from utils.training.fit import fit, make_optimizer, make_schedule, train_one_epoch
 from utils.training.model import build_model
+from utils.training.pooling import SlicedAveragePool
 from utils.training.predict import predict
 
 pytestmark = pytest.mark.cuda

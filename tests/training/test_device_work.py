@@ -20,12 +20,12 @@ from utils.data.images import ImageSet, Splits
 from utils.experiment import Experiment, TrainConfig
 from utils.training import checkpoint
 from utils.training import device as device_module
-from utils.training.arithmetic import with_sliced_pooling
 from utils.training.checkpoint import Checkpoints
 from utils.training.device import Execution
 from utils.training.fit import fit, make_optimizer, make_schedule, train_one_epoch
 from utils.training.gradients import GradientFlow
 from utils.training.model import build_model
+from utils.training.pooling import with_sliced_pooling
 from utils.training.predict import confident_mistakes, loss_and_correct, predict
 from utils.training.seeds import seed_model
 

@@ -13,10 +13,9 @@ from functools import lru_cache
 
 import torch
 from joblib import cpu_count
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from utils.streams import warn
-from utils.training.arithmetic import Bf16ByFp32, with_sliced_pooling
+from utils.training.pooling import with_sliced_pooling
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class Execution:
         """Device and precision, for example "cpu-bf16". Results of different kinds are never pooled."""
         return f"{self.device.type}-{self.precision}"
 
-    @property
-    def emulates_bf16(self) -> bool:
-        """Whether fp32 kernels stand in for bf16 ones, since the CPU has no bf16 units."""
-        return self.kind == "cpu-bf16" and not has_bf16_units(self.device)
-
     def autocast(self) -> contextlib.AbstractContextManager:
         """To be entered for each forward pass: within one, copies of the weights in bf16 are kept and used again."""
         return _autocast(self.device.type, self.precision == "bf16")
@@ -53,8 +47,6 @@ class Execution:
         torch.set_flush_denormal(True)
         keep_freed_memory()
         torch.set_num_threads(self.threads)
-        if self.emulates_bf16 and not isinstance(_get_current_dispatch_mode(), Bf16ByFp32):
-            Bf16ByFp32().__enter__()  # never left: it holds for the life of the process
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             allow_tf32(self.precision == "tf32")
@@ -169,9 +161,9 @@ def trouble(device: torch.device) -> str:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ValueError unless the device computes in that precision. A CPU computes bf16 by fp32 units if needed."""
+    """Raise ValueError unless the device has units for that precision. Without them bf16 is slower than fp32."""
     there = {
-        "bf16": device.type == "cpu" or has_bf16_units(device),
+        "bf16": has_bf16_units(device),
         "tf32": device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0),
     }
     if not there.get(precision, True):

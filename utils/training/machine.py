@@ -44,12 +44,11 @@ def _apple_chip() -> str:
 
 
 def device_name(execution: Execution) -> str:
-    """The product name of the GPU or CPU; for a CPU that computes bf16 with fp32 kernels, it also says so."""
+    """The product name of the GPU or CPU."""
     if execution.device.type == "cuda":
         return torch.cuda.get_device_name(execution.device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        name = _apple_chip() or platform.processor() or platform.machine()
-    return f"{name} without bf16 units" if execution.emulates_bf16 else name
+        return _apple_chip() or platform.processor() or platform.machine()

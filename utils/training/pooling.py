@@ -1,33 +1,9 @@
-"""Operations computed in another way than PyTorch's own, where that is missing, wrong or far too slow."""
+"""Average pooling computed in another way than PyTorch's own, where that is missing or its sums change."""
 
 import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
-
-
-class Bf16ByFp32(TorchDispatchMode):
-    """Computes bf16 convolutions and matrix products with the fp32 kernels and rounds the results to bf16.
-
-    It works in the thread that enters it. Apart from the order of the sums, bf16 units compute the same: exact
-    products, summed in fp32. On a CPU without such units, PyTorch's own bf16 convolutions take more than ten times as
-    long and round some sums on the way. A backward pass on a CPU runs in the thread that calls it, so this mode covers
-    it too.
-    """
-
-    # conv2d and linear are in the list since inference mode does not split them into convolution and addmm.
-    OPERATIONS = frozenset(
-        getattr(torch.ops.aten, name).default
-        for name in ("convolution", "convolution_backward", "mm", "addmm", "conv2d", "linear")
-    )
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        if operation not in self.OPERATIONS or args[0].dtype != torch.bfloat16:
-            return operation(*args, **(kwargs or {}))
-        result = operation(*tree_map_only(torch.Tensor, torch.Tensor.float, args), **(kwargs or {}))
-        return tree_map_only(torch.Tensor, torch.Tensor.bfloat16, result)
 
 
 class SlicedAveragePool(nn.Module):
