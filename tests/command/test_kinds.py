@@ -1,9 +1,9 @@
-"""Which kind of records the pages show: no run of another kind, or of fewer models, replaces what they show."""
+"""Which kind of records the pages show: that of the first finished run, until somebody chooses another."""
 
 import json
 
 import pytest
-from place import TASK, WITH_ABLATION, digests, task_of
+from place import digests
 
 from utils.command import outputs
 from utils.records.kinds import mark_kind
@@ -33,7 +33,7 @@ def pages(place):
     }
 
 
-def test_another_kind_with_fewer_runs_gets_a_folder_of_its_own(shown, capsys):
+def test_the_pages_of_another_kind_lie_in_a_folder_of_their_own(shown, capsys):
     before = digests(shown.plots) | pages(shown)
     assert shown.run() == 0
     after = digests(shown.plots) | pages(shown)
@@ -41,33 +41,20 @@ def test_another_kind_with_fewer_runs_gets_a_folder_of_its_own(shown, capsys):
     assert "1 seed (0)" in (shown.plots / "cpu-fp32/RESULTS.md").read_text()
     assert (shown.plots / "cpu-fp32/B_curves.png").read_text() == "[0]"
     told = capsys.readouterr().out
-    assert "still show cuda-bf16, which has 3 finished runs, not 2." in told and "--replot --kind cpu-fp32" in told
+    assert "still show cuda-bf16. To show cpu-fp32: the same command with --replot --kind cpu-fp32" in told
     assert shown.run("--replot") == 0 and pages(shown) == {name: before[name] for name in pages(shown)}
 
 
-@pytest.mark.parametrize("more", [["--models", "A"], []], ids=["as many", "more"])
-def test_another_kind_with_as_many_runs_is_shown_from_now_on(shown, more, capsys):
-    assert shown.run() == 0
+def test_more_runs_of_another_kind_change_nothing(shown, capsys):
     before = pages(shown)
-    assert shown.run("--seeds", "1", *more) == 0
-    assert "cpu-fp32" in shown.page() and "cpu-fp32" in (shown.plots / "RESULTS.md").read_text()
-    assert (shown.plots / "cuda-bf16/RESULTS.md").read_bytes() == before["RESULTS.md"]
-    assert (shown.plots / "cuda-bf16/A_curves.png").read_bytes() == before["A_curves.png"]
-    assert not (shown.plots / "cpu-fp32").exists() and "still show" not in capsys.readouterr().out.split("Took")[-1]
-    before = pages(shown)
-    assert shown.run("--replot") == 0 and pages(shown) == before
-
-
-def test_more_runs_of_fewer_models_never_take_over(shown, capsys):
-    before = pages(shown)
-    assert shown.run("--models", "A", "--num-seeds", "5") == 0
+    assert shown.run("--num-seeds", "5") == 0
     assert pages(shown) == before and "5 seeds" in (shown.plots / "cpu-fp32/RESULTS.md").read_text()
-    assert "still show cuda-bf16, which has runs of B as well." in capsys.readouterr().out
+    assert "still show cuda-bf16." in capsys.readouterr().out
 
 
 def test_a_run_of_fewer_models_of_the_kind_shown_leaves_the_others_there(shown):
     assert shown.run("--models", "A", "--seeds", "2") == 0 and "cuda-bf16" not in shown.page()[:60]
-    mark_kind(shown.plots / "records", "cpu-fp32", chosen=False)
+    mark_kind(shown.plots / "records", "cpu-fp32")
     assert shown.run() == 0
     assert shown.run("--models", "B", "--seeds", "7") == 0
     assert (shown.plots / "A_curves.png").read_text() == "[0, 2]" and "3 seeds (0, 2, 7)" in shown.page()
@@ -83,7 +70,7 @@ def test_a_chosen_kind_stays_whatever_runs_until_another_is_chosen(shown, capsys
     capsys.readouterr()
     before = pages(shown)
     assert shown.run("--precision", "bf16", "--num-seeds", "4") == 0 and pages(shown) == before
-    assert "still show cpu-fp32, which was chosen by --replot --kind." in capsys.readouterr().out
+    assert "still show cpu-fp32." in capsys.readouterr().out
     assert shown.run("--models", "A", "--seeds", "1") == 0 and "2 seeds (0, 1)" in shown.page()
     assert shown.run("--replot") == 0 and "2 seeds (0, 1)" in shown.page()
     assert shown.run("--precision", "bf16", "--seeds", "4") == 0 and "2 seeds (0, 1)" in shown.page()
@@ -96,16 +83,16 @@ def test_a_chosen_kind_stays_whatever_runs_until_another_is_chosen(shown, capsys
     assert "choose from cpu-bf16, cpu-fp32, cuda-bf16" in capsys.readouterr().err
 
 
-def test_a_kind_whose_records_are_of_older_recipes_makes_room(shown):
-    task = task_of(A=TASK.experiments[0].config, B=WITH_ABLATION.experiments[1].config)
-    for model in "AB":
-        (shown.plots / "records/cuda-bf16" / f"{model}-seed1.json").unlink(missing_ok=True)
-    assert shown.run("--models", "A", task=task) == 0 and "cpu-fp32" in shown.page()
+def test_a_folder_without_a_choice_shows_the_kind_of_its_first_finished_run(place):
+    """Also if a kind whose name sorts before it comes later."""
+    assert place.run("--precision", "fp32") == 0 and "cpu-fp32" in place.page()
+    assert (place.plots / "records/shown_kind.txt").read_text() == "cpu-fp32\n"
+    before = pages(place)
+    assert place.run("--precision", "bf16", "--num-seeds", "2") == 0 and pages(place) == before
 
 
-def test_without_a_mark_the_kind_with_the_most_runs_is_shown(shown):
-    (shown.plots / "records/shown_kind.txt").unlink()
-    shown.old_records("A-seed0", kind="aaa-fp32")
+def test_a_choice_of_records_that_are_gone_is_none(shown):
+    (shown.plots / "records/shown_kind.txt").write_text("mps-fp32\n")
     assert shown.run("--replot") == 0 and "2 seeds" in shown.page()
     assert json.loads((shown.plots / "A_curves.png").read_text()) == [0, 1]
 
@@ -124,5 +111,5 @@ def test_it_holds_in_every_folder_of_results(shown, monkeypatch, words):
     assert shown.run(*words.split(), "--precision", "bf16") == 0
     assert (shown.readme.read_bytes(), [path.read_bytes() for path in paths]) == before
     assert "1 seed (0)" in (paths[0].parent / "cpu-bf16/RESULTS.md").read_text()
-    assert shown.run(*words.split(), "--precision", "bf16", "--seeds", "1") == 0
+    assert shown.run(*words.split(), "--replot", "--kind", "cpu-bf16") == 0
     assert "cpu-bf16" in paths[0].read_text() and (paths[0].parent / "cpu-fp32/RESULTS.md").exists()

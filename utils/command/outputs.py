@@ -17,7 +17,7 @@ from utils.figures.samples import IN_A_ROW, class_columns, draw_samples
 from utils.figures.task import draw_task
 from utils.files import visible, write_atomically
 from utils.findings.results import Results, read_results
-from utils.records.kinds import kinds_in, mark_kind, marked_kind, shown_kind, why_not_shown
+from utils.records.kinds import kinds_in, mark_kind, shown_kind
 from utils.records.record import RunRecord
 from utils.report import csv_tables
 from utils.report.blocks import original_report_blocks, readme_blocks
@@ -51,15 +51,15 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
         warn("\n  ".join([f"{shown(plan.records_folder(kind))}: {why}", *results.left_out]))
         if not plan.quick:
             return
-    task, records = plan.task, plan.output / "records"
+    records = plan.output / "records"
     if (folder := folder_of_pages(plan, kind)) != plan.output:
         write_pages(plan, results, folder)
         return
-    (marked, chosen), before = marked_kind(records), shown_kind(records, task.name, plan.declared)
+    before = shown_kind(records)
     pictures = write_pages(plan, results, plan.output)
-    mark_kind(records, kind, plan.chooses_kind or (chosen and kind == marked))
+    mark_kind(records, kind)
     if plan.updates_readme:
-        update_blocks(task.name, results, original_of(plan))
+        update_blocks(plan.task.name, results, original_of(plan))
     remove_pages(plan.output / kind, pictures)
     for other in set(kinds_in(records)) - {kind} if plan.redraws or kind != before else ():
         of_other = results_of(plan, other)
@@ -71,8 +71,8 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
 
 def folder_of_pages(plan: Plan, kind: str) -> Path:
     """Where the pages of `kind` lie: beside its records, or in a folder of its own if another kind is shown."""
-    not_shown = why_not_shown(plan.output / "records", kind, plan.task.name, plan.declared)
-    return plan.output / kind if not_shown and not plan.redraws else plan.output
+    shown = plan.redraws or shown_kind(plan.output / "records")
+    return plan.output if shown in ("", kind) else plan.output / kind
 
 
 def original_of(plan: Plan) -> Original:
@@ -220,9 +220,8 @@ def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
 
 def where_the_pages_are(plan: Plan, kind: str) -> str:
     """Where the pages of `kind` lie, and which kind is shown instead, if another is."""
-    records = plan.output / "records"
-    instead = why_not_shown(records, kind, plan.task.name, plan.declared)
-    if not instead:
+    instead = shown_kind(plan.output / "records")
+    if instead in ("", kind):
         return f"Pictures, RESULTS.md and records: {shown(plan.output)}"
     where = f"{shown(plan.output)} and {README.name}" if plan.updates_readme else shown(plan.output)
     not_both = " instead of --until-decided" if plan.looks else " instead of --time-only" if plan.time_only else ""

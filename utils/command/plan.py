@@ -41,13 +41,12 @@ class Plan:
     task's recipes, whose results stay apart. `looks` are the numbers of seeds at which models are judged until there is
     a decision, the first of them those of `seeds`; none if `seeds` are all. `added` maps what the command line adds to
     the experiment that it is contrasted with. `redraws` is the kind of records to draw again if nothing is to be
-    trained, otherwise ""; `chooses_kind` is whether the pages are to show it from now on, whatever runs. With `use`,
-    weights are used and nothing is trained; no `seeds` then means all that there are. `csv` says which CSV files are
-    written beside the pages, `tensorboard` for an event file of each run. `recipe_words` are the options that say what
-    is compared, as words of a command. `processes` is how many cells this process trains at once, `world` its place
-    among the ranks of torchrun, if it is one; `shared` is whether other commands train the same cells. If
-    `chooses_precision` is true, the precision of `execution` is fp32 until the models have been measured; if
-    `chooses_threads` is, its threads are the share of the cores.
+    trained, otherwise "". With `use`, weights are used and nothing is trained; no `seeds` then means all that there
+    are. `csv` says which CSV files are written beside the pages, `tensorboard` for an event file of each run.
+    `recipe_words` are the options that say what is compared, as words of a command. `processes` is how many cells this
+    process trains at once, `world` its place among the ranks of torchrun, if it is one; `shared` is whether other
+    commands train the same cells. If `chooses_precision` is true, the precision of `execution` is fp32 until the models
+    have been measured; if `chooses_threads` is, its threads are the share of the cores.
     """
 
     task: Task
@@ -73,7 +72,6 @@ class Plan:
     chooses_precision: bool
     chooses_threads: bool
     redraws: str
-    chooses_kind: bool
     use: Use | None
     resume: bool
     drops_older_records: bool
@@ -181,8 +179,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
         execution=execution,
         chooses_precision=options.precision == "auto" and not options.smoke,
         chooses_threads=not (options.threads or wanted_threads() or options.smoke),
-        redraws=kind_to_draw(output / "records", task.name, declared, options.kind) if options.replot else "",
-        chooses_kind=options.kind is not None,
+        redraws=kind_to_draw(output / "records", options.kind) if options.replot else "",
         use=use,
         resume=options.resume,
         drops_older_records=options.fresh,
@@ -297,7 +294,7 @@ def hashes_of(experiments: Sequence[Experiment], spec: DatasetSpec) -> dict[str,
     return hashes
 
 
-def kind_to_draw(folder: Path, task: str, declared: Declared, wanted: str | None) -> str:
+def kind_to_draw(folder: Path, wanted: str | None) -> str:
     """The kind of records in `folder` to draw: `wanted`, or else the one that is shown.
 
     Raises ValueError if there are no records of that kind.
@@ -309,4 +306,4 @@ def kind_to_draw(folder: Path, task: str, declared: Declared, wanted: str | None
         raise ValueError(f"{folder}: no records to draw from; run the task first")
     if wanted and wanted not in kinds:
         raise ValueError(f"{folder}: no records of the kind {wanted!r}; choose from {', '.join(kinds)}")
-    return wanted or shown_kind(folder, task, declared)
+    return wanted or shown_kind(folder)

@@ -11,7 +11,7 @@ from utils.command.plan import PLOTS, Plan
 from utils.data.images import Splits, batch_sizes
 from utils.experiment import Experiment
 from utils.files import file_name, write_atomically
-from utils.records.kinds import marked_kind
+from utils.records.kinds import shown_kind
 from utils.records.record import to_json
 from utils.streams import warn
 from utils.timing.choices import choose_precision, seconds_by_threads
@@ -63,7 +63,7 @@ def remembered_precision(plan: Plan, data: Splits) -> tuple[str, str]:
         known = {}
     if known.get("precision") in ("fp32", "bf16") and machine.items() <= known.items():
         return known["precision"], f"Precision {known['precision']}, as measured before ({path.name})."
-    kind, _ = marked_kind(PLOTS / plan.task.name / "records")
+    kind = shown_kind(PLOTS / plan.task.name / "records")
     precision, why = choose_precision(plan.task.experiments, data, plan.execution, shown=kind)
     if plan.quick or plan.added:  # other recipes or models than the task's would decide for these
         return precision, why

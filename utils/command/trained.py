@@ -156,7 +156,7 @@ def runs_here(plan: Plan) -> Runs:
         left_out += reasons
         if runs:
             kinds[kind] = runs
-    shown_now = shown_kind(plan.output / "records", plan.task.name, plan.declared)
+    shown_now = shown_kind(plan.output / "records")
     most = max(kinds.values(), key=lambda runs: sum(map(len, runs.values())), default={})
     runs = kinds.get(shown_now, most)
     missing = [experiment.name for experiment in plan.experiments if experiment.name not in runs]
