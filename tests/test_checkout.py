@@ -45,7 +45,7 @@ def test_gits_answer_is_stripped_and_a_failure_is_nothing(answer):
     for failure in ((128, "half", "fatal: not a git repository"), (FileNotFoundError("git"),)):
         answer(*failure)
         assert git("rev-parse", "HEAD") == "" and not git_distrusts_owner()
-        rewritten = "README.md, docs/original-report.md and plots/task_1_1 were rewritten"
+        rewritten = "README.md and plots/task_1_1 were rewritten"
         assert closing() == f"{rewritten}; without git there is no undo."
     answer(subprocess.TimeoutExpired("git", 10))
     assert git("status") == "" and not git_distrusts_owner()

@@ -15,7 +15,6 @@ from utils.files import file_name
 from utils.findings.results import Results
 from utils.records.folder import publish, read_runs
 from utils.report.conclusions import conclusions
-from utils.report.original import Original
 from utils.report.page import results_text
 from utils.report.readme import update_block
 from utils.words import markdown
@@ -90,7 +89,7 @@ def test_the_page_shows_names_letter_for_letter_and_links_pictures_by_their_file
     runs = make_runs(3, names[:5], class_names=classes) | make_runs(1, names[5:], class_names=classes)
     left_out = ["x.json: declares no model *z*"]
     results = Results(named(*names), runs, diverged={names[1]: [9]}, left_out=left_out, timing=make_timing(list(names)))
-    text = results_text(results, Original())
+    text = results_text(results)
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
     for rows in tables:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # as many cells in each row
@@ -109,5 +108,5 @@ def test_the_page_shows_names_letter_for_letter_and_links_pictures_by_their_file
 
 
 def test_without_a_timing_pass_no_picture_of_times_is_linked():
-    text = results_text(Results(TASK, make_runs(1)), Original())
+    text = results_text(Results(TASK, make_runs(1)))
     assert "training_time.png" not in text and "![Parameters and accuracy of each model](comparison.png)" in text

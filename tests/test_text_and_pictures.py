@@ -13,7 +13,6 @@ from utils.figures import panels as plots
 from utils.figures import task as figures
 from utils.findings.results import Results
 from utils.findings.runs import accuracies_of
-from utils.report.original import Original
 from utils.report.page import results_text
 from utils.stats.intervals import mean_interval
 
@@ -47,7 +46,7 @@ def test_the_pictures_of_task_1_2_are_those_that_its_text_shows(monkeypatch):
     results = Results(ABLATION, runs, ablation)
     assert results.confused_pair == ("CNNWithResidual", "CNNWithResidual-Regularized")
     drawn = figures.draw_task(results, Path("p"))
-    text = results_text(results, Original())
+    text = results_text(results)
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
     assert sorted(path for _, path in shown) == sorted(path.name for path in drawn)
     assert "(regularisation_ablation.png)" in text

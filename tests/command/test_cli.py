@@ -25,7 +25,6 @@ from utils.report.readme import block_of
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 TASK = Task("task_1_1", "mnist", tuple(Experiment(name, partial(FCN, hidden=(8,)), RECIPE) for name in ("A", "B")))
 HASHES = hashes_of(TASK.experiments, DATASETS["mnist"])
-PAGES = ("README.md", "docs/original-report.md")  # both have generated blocks
 README = "before\n<!-- task_1_1: begin -->\n<!-- task_1_1: end -->\nafter\n"
 
 
@@ -151,14 +150,12 @@ def test_the_committed_pages_are_those_that_the_records_give(tmp_path, monkeypat
     shown = task if protocol == "holdout" else under_original_protocol(task)
     page = f"plots/{shown.name}/RESULTS.md"
     shutil.copytree(CHECKOUT / "plots" / shown.name / "records", tmp_path / "plots" / shown.name / "records")
-    (tmp_path / "docs").mkdir()
-    for name in PAGES:
-        shutil.copy(CHECKOUT / name, tmp_path / name)
+    shutil.copy(CHECKOUT / "README.md", tmp_path / "README.md")
     monkeypatch.setattr(plan, "PLOTS", tmp_path / "plots")
     monkeypatch.setattr(outputs, "README", tmp_path / "README.md")
     monkeypatch.setattr(outputs, "draw_task", lambda *_, **__: [])
     assert run(task, ["--replot", "--protocol", protocol]) == 0
-    for name in (*PAGES, page):
+    for name in ("README.md", page):
         assert (tmp_path / name).read_bytes() == (CHECKOUT / name).read_bytes(), name
     printed, warnings = capsys.readouterr()
     assert not warnings

@@ -102,8 +102,6 @@ def test_a_choice_of_records_that_are_gone_is_none(shown):
 )
 def test_it_holds_in_every_folder_of_results(shown, monkeypatch, words):
     monkeypatch.chdir(shown.folder)
-    with shown.readme.open("a") as file:
-        file.write("<!-- original_protocol/tiny: begin -->\n<!-- original_protocol/tiny: end -->\n")
     assert shown.run(*words.split(), "--num-seeds", "2") == 0
     paths = [path for path in shown.folder.rglob("RESULTS.md") if path.parent != shown.plots]
     before = shown.readme.read_bytes(), [path.read_bytes() for path in paths]

@@ -10,12 +10,11 @@ from matplotlib.collections import LineCollection
 from pictures import CIFAR, assert_nothing_overlaps
 from pictures import text_of as text_in
 
+from docs.original_report import Original, protocol_table
 from utils.figures import panels
 from utils.figures import task as figures
 from utils.figures.canvas import model_styles
 from utils.findings.runs import accuracies_of, accuracy_over_seeds
-from utils.report.original import Original
-from utils.report.tables import protocol_table
 from utils.stats.intervals import Interval, as_share, mean_interval
 
 

@@ -15,7 +15,6 @@ from utils.findings.ranking import rank
 from utils.findings.results import Results
 from utils.findings.runs import balanced_accuracy
 from utils.report.conclusions import conclusions
-from utils.report.original import Original
 from utils.report.page import results_text
 from utils.report.short import in_short
 
@@ -75,13 +74,13 @@ def test_equal_numbers_show_no_spread():
 
 
 def test_words_and_pictures_say_so(results):
-    text = results_text(results, Original()) + conclusions(results)
+    text = results_text(results) + conclusions(results)
     assert "Verdicts on balanced accuracy" in text and "Verdicts on test accuracy" not in text
     assert "B is the most accurate model: it reaches a balanced accuracy of" in text
     assert "differ in plain accuracy on new test images too?" in text
     figure = dict(figures_of(results))["contrasts"]
     assert figure.axes[0].get_xlabel() == "difference of balanced accuracy, points"
-    assert "balanced" not in results_text(plain(results), Original()) + conclusions(plain(results))
+    assert "balanced" not in results_text(plain(results)) + conclusions(plain(results))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +95,6 @@ def test_words_and_pictures_say_so(results):
 )
 def test_a_model_that_beats_no_guess_is_told(right, told):
     runs = {"A": [record_of("A", seed, of) for seed, of in enumerate(right)]}
-    texts = [text for text, _ in in_short(Results(TASK, runs, contents=CONTENTS), Original()) if "always" in text]
+    texts = [text for text, _ in in_short(Results(TASK, runs, contents=CONTENTS)) if "always" in text]
     expected = f"A is {told} always answering the largest class, which gives 33.3 percent"
     assert texts == ([expected] if told else [])

@@ -13,7 +13,6 @@ from utils.findings.results import read_results
 from utils.records import arrays
 from utils.records.record import RecordError, read_record, write_record
 from utils.report.conclusions import conclusions
-from utils.report.original import Original
 from utils.report.page import results_text
 from utils.stats.overfitting import overfitting
 
@@ -38,7 +37,7 @@ def folders(tmp_path_factory):
 def page(folder) -> str:
     results = read_results(folder, TASK, DECLARED)
     assert not results.left_out
-    return results_text(results, Original()) + conclusions(results)
+    return results_text(results) + conclusions(results)
 
 
 def test_each_record_is_read_a_fixed_number_of_times(folders, monkeypatch):

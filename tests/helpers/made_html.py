@@ -11,7 +11,6 @@ from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.figures.interactive import draw_charts
 from utils.findings.results import Results
 from utils.report.html import Setting, report_page
-from utils.report.original import Original
 
 RECIPE = TrainConfig(epochs=15, batch_size=64, optimizer="adam", learning_rate=1e-3)
 THREE = ("FCN", "SimpleCNN", "CNNWithResidual")
@@ -61,7 +60,7 @@ def numbered_images(count, side=32, colours=True) -> np.ndarray:
 
 def page_of(results, images=None, charts=None) -> bytes:
     svgs, looks = charts or draw_charts(results)
-    return report_page(results, Original(), svgs, looks, Setting("python task.py --num-seeds 3", ["checked"], images))
+    return report_page(results, svgs, looks, Setting("python task.py --num-seeds 3", ["checked"], images))
 
 
 class Page(HTMLParser):

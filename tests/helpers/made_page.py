@@ -5,7 +5,6 @@ from made_records import make_record
 from models import FCN
 from utils.experiment import Contrast, Experiment, Task, TrainConfig
 from utils.findings.results import Results
-from utils.report.original import Original
 from utils.report.page import results_text
 
 MODELS = ("FCN", "SimpleCNN", "CNNWithResidual")
@@ -26,9 +25,9 @@ def make_runs(seeds, models=MODELS, **options):
     }
 
 
-def text_of(runs, left_out=(), timing=None, original=None, diverged=None):
+def text_of(runs, left_out=(), timing=None, diverged=None):
     results = Results(TASK, runs, diverged=diverged or {}, left_out=left_out, timing=timing)
-    return results_text(results, original or Original())
+    return results_text(results)
 
 
 def rows_of(text: str, column: str) -> dict[str, dict[str, str]]:

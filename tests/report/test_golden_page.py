@@ -13,7 +13,6 @@ from made_page import MODELS, TASK
 from made_records import make_record, make_timing
 
 from utils.findings.results import Results
-from utils.report.original import read_original
 from utils.report.page import results_text
 
 GOLDEN = Path(__file__).with_name("golden_page.md")
@@ -28,7 +27,7 @@ def golden_page() -> str:
     }
     left_out = ["FCN-seed4.json: failed (out of memory)", "SimpleCNN-seed3.json: diverged (not finite at step 300)"]
     results = Results(TASK, runs, diverged={"SimpleCNN": [3]}, left_out=left_out, timing=make_timing(list(MODELS)))
-    return results_text(results, read_original("task_1_1"))
+    return results_text(results)
 
 
 def test_the_page_is_the_golden_one_byte_for_byte():

@@ -19,7 +19,6 @@ from utils.findings.sentences import accuracy_sentence
 from utils.report import html_parts
 from utils.report.definitions import DEFINITIONS
 from utils.report.html import Setting, report_page
-from utils.report.original import Original
 from utils.report.short import in_short
 
 
@@ -43,7 +42,7 @@ def data_in(page):
 
 
 def test_it_says_in_short_and_of_each_contrast_what_the_other_pages_say(results, page):
-    for sentence in in_short(results, Original()):
+    for sentence in in_short(results):
         assert sentence.text.replace("`", "") in page.text
     for verdict in results.accuracy_verdicts:
         assert accuracy_sentence(verdict) in page.text
@@ -161,7 +160,7 @@ def test_one_model_gives_a_page_too():
 def test_without_a_finished_run_it_says_so():
     results = results_of()
     empty = type(results)(results.task, {}, left_out=["FCN-seed0.json: failed"])
-    assert "No finished run" in Page(report_page(empty, Original(), {}, {}, Setting(""))).text
+    assert "No finished run" in Page(report_page(empty, {}, {}, Setting(""))).text
 
 
 def test_times_come_with_their_machine_and_what_speaks_against_them(results, charts, page):

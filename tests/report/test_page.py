@@ -12,7 +12,6 @@ from scipy import stats
 from utils.experiment import Declared
 from utils.records.folder import read_runs
 from utils.records.record import write_record
-from utils.report.original import Claim, Original
 
 FEW_SEEDS = "Fewer than 3 seeds show no spread to rely on: they can't say which model is more accurate"
 
@@ -220,17 +219,3 @@ def test_times_that_were_not_measured():
 
 
 # What stands beside the numbers
-
-
-def test_the_original_report_stands_beside_ours():
-    accuracies = {"FCN": [90.0, 98.16], "SimpleCNN": [99.12], "VGG": [1.0]}
-    figures = {model: {"val_accuracy": values} for model, values in accuracies.items()}
-    original = Original(figures, [Claim("FCN overfits", "overfits", {"epochs": {"FCN": 7, "SimpleCNN": None}})])
-    runs = make_runs(2)
-    rows = rows_of(text_of(runs, original=original), "original: overfitting")
-    assert list(rows) == ["FCN", "SimpleCNN"]
-    assert rows["FCN"]["original: last accuracy on the test set"] == "98.16%"
-    assert rows["FCN"]["original: overfitting"] == "from epoch 7"
-    assert rows["SimpleCNN"]["original: overfitting"] == "none"
-    ours = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
-    assert rows["FCN"]["ours: test accuracy"] == ours

@@ -17,12 +17,10 @@ from utils.findings.results import Results
 from utils.findings.verdicts import WORDS
 from utils.report import short
 from utils.report.blocks import readme_blocks
-from utils.report.original import Original, read_original
 from utils.report.short import in_short
 from utils.stats import overfitting
 
 RECIPE = TrainConfig(15, 64, "adam", 1e-3)
-NONE = Original()
 
 
 def task_of(*pairs, names="ABCD", margin=0.005):
@@ -30,10 +28,10 @@ def task_of(*pairs, names="ABCD", margin=0.005):
     return Task("t", "mnist", experiments, [Contrast(*pair) for pair in pairs], equivalence_margin=margin)
 
 
-def told(task, section=None, original=NONE, timing=None, diverged=None, **counts) -> list[str]:
+def told(task, section=None, timing=None, diverged=None, **counts) -> list[str]:
     """The sentences of a section, of models with these counts of correct images; records of 15 equal epochs."""
     results = Results(task, runs_of(**counts), diverged=diverged or {}, timing=timing)
-    return [sentence.text for sentence in in_short(results, original) if section in (None, sentence.section)]
+    return [sentence.text for sentence in in_short(results) if section in (None, sentence.section)]
 
 
 HIGH, MIDDLE, LOW = [9000, 9007, 9003], [8800, 8805, 8809], [8000, 8011, 8002]
@@ -154,7 +152,7 @@ def test_what_the_best_model_costs_beside_the_next(timing, sentence):
 
 def test_parameters_are_those_of_the_records():
     results = Results(TASK, make_runs(1))
-    costs = next(text for text, section in in_short(results, NONE) if section == "Costs")
+    costs = next(text for text, section in in_short(results) if section == "Costs")
     assert costs.endswith("; CNNWithResidual has 160,906 parameters, SimpleCNN 421,642")
     assert told(task_of(names="A"), "Costs", A=HIGH) == ["A has 160,906 parameters"]
 
@@ -219,7 +217,7 @@ def curves(seeds, rise, noise=0.002, epochs=15, fit=-0.1):
 
 
 def of_curves(**runs) -> str:
-    return next(s.text for s in in_short(Results(task_of(), runs), NONE) if s.section == "Overfitting")
+    return next(s.text for s in in_short(Results(task_of(), runs)) if s.section == "Overfitting")
 
 
 def named(model, records):
@@ -271,11 +269,11 @@ def test_nothing_is_said_of_losses_that_are_not_numbers():
     assert of_curves(A=ZERO_LOSS[:1]) == "It takes 3 seeds to judge overfitting"
 
 
-# What is open, and the claims
+# What is open
 
 
 def of_open(task, runs) -> str:
-    return [s.text for s in in_short(Results(task, runs), NONE) if "pen" in s.text and s.section == "Verdicts"][-1]
+    return [s.text for s in in_short(Results(task, runs)) if "pen" in s.text and s.section == "Verdicts"][-1]
 
 
 def test_what_is_open_and_what_it_would_take():
@@ -285,7 +283,7 @@ def test_what_is_open_and_what_it_would_take():
     pairs = r"Still open: whether A or B is more accurate, which (about \d+|more than 50) seeds would probably decide"
     model = r"; whether C overfits, which (about \d+|more than 50) seeds would probably decide"
     assert re.fullmatch(pairs + model + "; 1 planned comparison of models without a common seed", text)
-    alone = in_short(Results(task_of(), {"C": runs["C"]}), NONE)
+    alone = in_short(Results(task_of(), {"C": runs["C"]}))
     assert [s.section for s in alone if s.text.startswith("Still open: whether C overfits")] == ["Overfitting"]
 
 
@@ -309,13 +307,6 @@ def test_the_other_verdicts_are_told_and_a_long_list_is_cut():
     assert many[0].startswith("B is better than A by 1.0 points, ") and many[0].endswith(" and 4 more")
 
 
-def test_the_original_claims_are_counted():
-    original = read_original("task_1_1")
-    (text,) = [s.text for s in in_short(Results(TASK, make_runs(1)), original) if s.section == short.CLAIMS]
-    assert text == "Of the original report's 5 claims on this task, 5 are not decided"
-    assert not [s for s in in_short(Results(TASK, make_runs(1)), NONE) if s.section == short.CLAIMS]
-
-
 # The vocabulary, and the pages
 
 
@@ -330,9 +321,9 @@ def test_every_word_of_every_verdict_has_a_sentence():
 def test_a_sentence_has_no_symbol_and_its_numbers_a_section(seeds, models):
     names = ("FCN", "SimpleCNN", "CNNWithResidual")[:models]
     results = Results(TASK, make_runs(seeds, names), timing=make_timing(list(names)))
-    sentences = in_short(results, read_original("task_1_1"))
+    sentences = in_short(results)
     assert 3 <= len(sentences) <= 8
-    page = text_of(results.runs, timing=results.timing, original=read_original("task_1_1"))
+    page = text_of(results.runs, timing=results.timing)
     for text, section in sentences:
         assert not re.search(r"[%±→()=<>]|nan|None|\bp\b", text), text
         assert text[0].isupper() and f"\n## {section}\n" in page and f"- {text} ([numbers](#" in page
@@ -346,14 +337,14 @@ def test_a_models_name_keeps_its_letters():
 
 def test_the_readme_shows_three_sentences_and_apart_from_them_a_table_with_a_picture():
     results = Results(TASK, make_runs(3), timing=make_timing(list(make_runs(1))))
-    sentences, numbers = readme_blocks(results, NONE).values()
+    sentences, numbers = readme_blocks(results).values()
     assert sentences.count("\n- ") == 2 and "](RESULTS.md#test-accuracy)" in sentences
     assert numbers.count("\n| ") == 4 and numbers.endswith("(accuracy_vs_cost.png)")
-    assert list(readme_blocks(Results(TASK, {}), NONE)) == ["task_1_1", "task_1_1_numbers"]
+    assert list(readme_blocks(Results(TASK, {}))) == ["task_1_1", "task_1_1_numbers"]
 
 
 def test_without_a_run_nothing_is_said():
-    assert in_short(Results(TASK, {}), read_original("task_1_1")) == []
+    assert in_short(Results(TASK, {})) == []
 
 
 def test_records_of_many_models_stay_readable():
@@ -361,4 +352,4 @@ def test_records_of_many_models_stay_readable():
     names = [f"net{i}" for i in range(12)]
     runs = {name: [make_record(name, 0, accuracy=0.9)] for name in names}
     task = task_of(*((names[0], name) for name in names[1:]), names=names)
-    assert max(len(text) for text, _ in in_short(Results(task, runs), NONE)) < 400
+    assert max(len(text) for text, _ in in_short(Results(task, runs))) < 400

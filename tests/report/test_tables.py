@@ -1,20 +1,18 @@
-"""Tables of the ablation, of the original protocol and of confusions, and the text around them."""
+"""Tables of the ablation and of confusions, and the text around them."""
 
 import dataclasses
 
 import numpy as np
-import pytest
 from made_ablation import ABLATION, ablation_runs
-from made_page import TASK, rows_of, text_of
+from made_page import TASK, make_runs, rows_of, text_of
 from made_records import make_record, pair_of_models, with_predictions
 from pictures import CIFAR
 from scipy import stats
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from utils.findings.results import Results
-from utils.report.original import Original
 from utils.report.page import original_protocol_text
-from utils.report.tables import ablation_table, classes_table, confusion_change_table, protocol_table
+from utils.report.tables import ablation_table, classes_table, confusion_change_table
 
 
 def test_the_table_of_changes_names_the_largest_first():
@@ -47,40 +45,12 @@ def test_differences_of_the_ablation_are_paired_by_seed():
     assert rows["CNNWithResidual-Dropout (2 seeds)"][title] == f"{one:.2f}, 1 seed"
 
 
-def original_runs(*accuracies):
-    records = [make_record("FCN", seed, task="original_protocol/task_1_1") for seed in range(len(accuracies))]
-    for record, accuracy in zip(records, accuracies, strict=True):
-        record.history[-1]["val_accuracy"] = accuracy
-    return {"FCN": records, "Ours": [make_record("Ours")]}
-
-
-ORIGINAL = Original({"FCN": {"val_accuracy": [90.0, 98.16]}})
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "verdict"),
-    [
-        ([0.981], "can't be said (1 seed)"),
-        ([0.981, 0.982], "can't be said (2 seeds)"),
-        ([0.98, 0.981, 0.982], "no: one more run is expected at 97.60% to 98.60% (3 seeds)"),
-        ([0.9700, 0.9701, 0.9702], "**yes**: one more run is expected at 96.96% to 97.06% (3 seeds)"),
-        ([0.97, 0.97, 0.97], "can't be said (3 seeds)"),
-    ],
-)
-def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
-    row, ours = rows_of(protocol_table(original_runs(*accuracies), ORIGINAL), "original").values()
-    assert ours["original"] == "–" and "no such model" in ours["more than seeds explain?"]
-    assert row["more than seeds explain?"] == verdict
-    assert row["original"] == "98.16%" and row["ours"].startswith(f"{np.mean(accuracies):.2%}")
-    assert row["original minus ours, points"] == f"{98.16 - 100 * np.mean(accuracies):.2f}"
-
-
 def test_the_original_protocols_text_is_labelled_and_names_what_is_left_out():
     text = original_protocol_text(
-        Results(TASK, original_runs(0.98, 0.981), left_out=["B-seed0.json: failed (out of memory)"]), ORIGINAL
+        Results(TASK, make_runs(2, ("FCN",)), left_out=["B-seed0.json: failed (out of memory)"])
     )
     assert "2 seeds (0, 1)" in text and "only to check its figures" in text and "- B-seed0.json: failed" in text
-    assert "No finished run" in original_protocol_text(Results(TASK, {}), ORIGINAL)
+    assert "No finished run" in original_protocol_text(Results(TASK, {}))
 
 
 def test_the_table_of_each_class_has_the_means_of_scikit_learns_values():

@@ -26,7 +26,7 @@ def test_no_plateau_of_curves_that_are_not_finite(bad):
 
 
 def test_plateaus_on_the_original_report():
-    """As the claims' rule in utils/report/claims.py tells them."""
+    """As the claims' rule in docs/original_claims.py tells them."""
     plateaus = {m: accuracy_plateau(np.array(ORIGINAL[m]["val_accuracy"]) / 100) for m in list(ORIGINAL)[3:]}
     assert plateaus == {"CIFARCNN": 9, "CNN": None, "CNN-Regularized": None}
 

@@ -14,16 +14,15 @@ from utils.findings.mistakes import labels_of
 from utils.findings.results import Results
 from utils.report.contents import contents_in_words
 from utils.report.html import Setting, report_page
-from utils.report.original import Original
 
 NAME = "report.html"
 
 
-def write_report(plan: Plan, results: Results, original: Original, folder: Path) -> None:
+def write_report(plan: Plan, results: Results, folder: Path) -> None:
     """Draw the charts and write the page into `folder`. Raises OSError."""
     svgs, looks = draw_charts(results)
     setting = Setting(command_in_words(plan, results), data_checks(plan), images_of(plan, results))
-    write_atomically(folder / NAME, report_page(results, original, svgs, looks, setting))
+    write_atomically(folder / NAME, report_page(results, svgs, looks, setting))
 
 
 def command_in_words(plan: Plan, results: Results) -> str:

@@ -20,8 +20,7 @@ from utils.findings.results import Results, read_results
 from utils.records.kinds import kinds_in, mark_kind, shown_kind
 from utils.records.record import RunRecord
 from utils.report import csv_tables
-from utils.report.blocks import original_report_blocks, readme_blocks
-from utils.report.original import Original, read_original
+from utils.report.blocks import readme_blocks
 from utils.report.page import original_protocol_text, results_text
 from utils.report.readme import update_block
 from utils.report.short import in_short
@@ -31,7 +30,6 @@ from utils.words import duration, in_a_row, plural
 
 README = CHECKOUT / "README.md"
 RUNS_NAMED = 30  # of more it is told which models they are
-ORIGINAL_PAGE = "docs/original-report.md"  # seen from the README
 
 
 def results_of(plan: Plan, kind: str) -> Results:
@@ -40,7 +38,7 @@ def results_of(plan: Plan, kind: str) -> Results:
 
 
 def draw(plan: Plan, kind: str, results: Results) -> None:
-    """Draw the pictures and write RESULTS.md and, for the default output folder, the blocks of README and docs.
+    """Draw the pictures and write RESULTS.md and, for the default output folder, the blocks of the README.
 
     `results` come from the records of `kind`. If no record counts, it prints why; earlier results of real runs then
     stay as they are, while a quick look is still written. The pages of a kind that isn't shown go to a folder of its
@@ -59,7 +57,7 @@ def draw(plan: Plan, kind: str, results: Results) -> None:
     pictures = write_pages(plan, results, plan.output)
     mark_kind(records, kind)
     if plan.updates_readme:
-        update_blocks(plan.task.name, results, original_of(plan))
+        update_readme(plan, results)
     remove_pages(plan.output / kind, pictures)
     for other in set(kinds_in(records)) - {kind} if plan.redraws or kind != before else ():
         of_other = results_of(plan, other)
@@ -75,27 +73,18 @@ def folder_of_pages(plan: Plan, kind: str) -> Path:
     return plan.output if shown in ("", kind) else plan.output / kind
 
 
-def original_of(plan: Plan) -> Original:
-    """The original report on the task; nothing for other data, models or recipes than it had."""
-    return Original() if plan.quick or plan.added or plan.contents else read_original(Path(plan.task.name).name)
-
-
-def update_blocks(name: str, results: Results, original: Original) -> None:
-    """Write the blocks of the task `name` into the README and the page on the original report. Raises OSError."""
-    for path, up, blocks in (
-        (README, "", readme_blocks(results, original)),
-        (README.parent / ORIGINAL_PAGE, "../", original_report_blocks(results, original)),
-    ):
-        for block, text in blocks.items():
-            if not update_block(path, block, text, f"{up}plots/{name}"):
-                warn(f"warning: {path.name} has no markers for {block}, so its results stay as they are")
+def update_readme(plan: Plan, results: Results) -> None:
+    """Write the blocks of the task into the README. Raises OSError."""
+    for block, text in readme_blocks(results).items():
+        if not update_block(README, block, text, f"plots/{plan.task.name}"):
+            warn(f"warning: {README.name} has no markers for {block}, so its results stay as they are")
 
 
 def in_short_lines(plan: Plan, results: Results | None) -> str:
     """What the results say, in plain sentences: the last that a command prints. "" where nothing is to be said."""
     if results is None or plan.task.protocol == "original":
         return ""
-    sentences = [f"{sentence.text}." for sentence in in_short(results, original_of(plan))]
+    sentences = [f"{sentence.text}." for sentence in in_short(results)]
     # A model's name stays whole.
     wrapper = textwrap.TextWrapper(100, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
     lines = map(wrapper.fill, sentences)
@@ -109,13 +98,13 @@ def write_pages(plan: Plan, results: Results, folder: Path) -> set[str]:
     """
     pictures: list[Path] = []
     if plan.task.protocol == "original":
-        text = original_protocol_text(results, original_of(plan))
+        text = original_protocol_text(results)
     else:
         pictures = draw_task(results, folder)
         if plan.contents:
             pictures.append(draw_images(plan, folder))
-        text = results_text(results, original_of(plan))
-        write_report(plan, results, original_of(plan), folder)
+        text = results_text(results)
+        write_report(plan, results, folder)
     write_atomically(folder / "RESULTS.md", text.encode())
     if results.runs and (plan.csv or csv_tables.has_csv(folder)):
         csv_tables.write_csv(results, folder)
@@ -194,11 +183,7 @@ def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
             outcome += f", best-validation weights (epoch {record.best_epoch}) {record.best_test_accuracy:.2%}"
         lines.append(f"  {record.stem:<32} {outcome}  [{duration(seconds)}]")
     lines.append(where_the_pages_are(plan, kind))
-    paths = [
-        str(path.relative_to(CHECKOUT))
-        for path in (plan.output, README, README.parent / ORIGINAL_PAGE)
-        if path.is_relative_to(CHECKOUT)
-    ]
+    paths = [str(path.relative_to(CHECKOUT)) for path in (plan.output, README) if path.is_relative_to(CHECKOUT)]
     changed = git("status", "--porcelain", "--", *paths) if plan.updates_readme and paths else ""
     if changed:
         count = plural(len(changed.splitlines()), "changed path")
@@ -210,7 +195,7 @@ def closing_lines(plan: Plan, kind: str, records: Sequence[RunRecord]) -> str:
         if git_distrusts_owner():
             trust = f"git config --global --add safe.directory {shlex.quote(str(CHECKOUT))}"
             why = f"git offers no undo, since another user owns the checkout (dubious ownership). To trust it: {trust}"
-        lines.append(f"{README.name}, {ORIGINAL_PAGE} and {shown(plan.output)} were rewritten; {why}")
+        lines.append(f"{README.name} and {shown(plan.output)} were rewritten; {why}")
     elif plan.updates_readme:
         lines.append("The checkout is as it was committed.")
     else:

@@ -1,19 +1,17 @@
-"""What the README and the page on the original report show of a task: blocks of text by name. Never loads torch."""
+"""What the README shows of a task: blocks of text by name. Never loads torch."""
 
 import numpy as np
 
 from utils.findings.results import Results
 from utils.findings.runs import accuracy_over_seeds
-from utils.report.claims import examine
-from utils.report.original import Original
-from utils.report.page import NOTHING_YET, for_markdown, linked, original_protocol_text
+from utils.report.page import NOTHING_YET, for_markdown, linked
 from utils.report.short import in_short
 from utils.words import bullets, percent, table_by_column
 
 SENTENCES_SHOWN = 3
 
 
-def readme_blocks(results: Results, original: Original) -> dict[str, str]:
+def readme_blocks(results: Results) -> dict[str, str]:
     """The most important sentences, and apart from them a table and a picture.
 
     Nothing for the original protocol, which the README doesn't show.
@@ -23,7 +21,7 @@ def readme_blocks(results: Results, original: Original) -> dict[str, str]:
         return {}
     if not results.runs:
         return {name: NOTHING_YET, f"{name}_numbers": NOTHING_YET}
-    sentences = in_short(results, original)[:SENTENCES_SHOWN]
+    sentences = in_short(results)[:SENTENCES_SHOWN]
     picture = "![Test accuracy of each model against what it costs](accuracy_vs_cost.png)"
     return {
         name: bullets([linked(sentence, "RESULTS.md") for sentence in sentences]),
@@ -45,19 +43,3 @@ def _main_figures(results: Results) -> str:
             f"{np.median(timing.models[model]['train_epoch_seconds']):.1f}"
         )
     return table_by_column(columns, results.runs.items())
-
-
-def original_report_blocks(results: Results, original: Original) -> dict[str, str]:
-    """The original report's claims with our outcomes and rules; for its own protocol the comparison of the figures."""
-    name, escaped = results.task.name, for_markdown(results)
-    if results.task.protocol == "original":
-        return {name: original_protocol_text(results, original)}
-    if not original.claims:
-        return {}
-    columns = {
-        "the original report's claim": lambda row: row.claim,
-        "ours": lambda row: row.outcome,
-        "by this rule": lambda row: row.rule,
-    }
-    rows = [(examine(claim, escaped),) for claim in original.claims]
-    return {f"claims/{name}": table_by_column(columns, rows) if results.runs else NOTHING_YET}

@@ -23,20 +23,18 @@ from utils.findings.sentences import depth_sentence, timed_on
 from utils.records.record import RunRecord
 from utils.records.timing import TimingRecord
 from utils.report.atlas import COLUMNS, atlas_of
-from utils.report.claims import examine
 from utils.report.conclusions import overfitting_list, sentence_on_seeds, verdict_lists
 from utils.report.definitions import DEFINITIONS, MORE_DEFINITIONS
 from utils.report.html_parts import curve_tables, differences, environments, flow_table, matrix_data, mistakes, recipes
 from utils.report.made import what_was_run
-from utils.report.original import Original
-from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, in_short
+from utils.report.short import ACCURACY, COSTS, OVERFITTING, VERDICTS, in_short
 from utils.report.tables import class_scores, doubts_on_times, main_columns
 from utils.words import plural
 
 FOLDER = Path(__file__).parent
 MOST_BYTES = 3_900_000  # of the page with its images
 # {section of RESULTS.md: where this page has its numbers}
-ANCHORS = {ACCURACY: "models", COSTS: "models", VERDICTS: "verdicts", OVERFITTING: "curves", CLAIMS: "claims"}
+ANCHORS = {ACCURACY: "models", COSTS: "models", VERDICTS: "verdicts", OVERFITTING: "curves"}
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,13 @@ class Setting:
 
 def report_page(
     results: Results,
-    original: Original,
     svgs: Mapping[str, str],
     looks: Mapping[str, tuple[int, str]],
     setting: Setting,
 ) -> bytes:
     """The whole page; `svgs` and `looks` are those of `utils.figures.interactive`."""
     made = predictions_of(results.runs) if results.runs else None
-    values = _values(results, original, svgs, looks, setting, made)
+    values = _values(results, svgs, looks, setting, made)
     page = _filled(values, "")
     if made and setting.images is not None:
         atlas = atlas_of(setting.images, images_to_show(made), MOST_BYTES - len(page))
@@ -97,7 +94,6 @@ def _template():
 
 def _values(
     results: Results,
-    original: Original,
     svgs: Mapping[str, str],
     looks: Mapping[str, tuple[int, str]],
     setting: Setting,
@@ -112,7 +108,7 @@ def _values(
         "looks": looks,
         "whole": made is not None,
         "title": f"Results on {_data_name(results)}",
-        "short": [(f"{_plain(s.text)}.", ANCHORS[s.section]) for s in in_short(results, original)],
+        "short": [(f"{_plain(s.text)}.", ANCHORS[s.section]) for s in in_short(results)],
         "curves": curve_tables(runs),
         "left_out": results.left_out,
         "data": {},
@@ -141,7 +137,6 @@ def _values(
         "scores": {model: found for model, records in runs.items() if (found := class_scores(records))},
         "class_names": _first(results).class_names,
         "mistakes": mistakes(made, _first(results).class_names),
-        "claims": [examine(claim, results) for claim in original.claims],
         "recipes": recipes(runs),
         "environments": environments(runs),
         "checks": _checks(results, setting),

@@ -10,32 +10,29 @@ from utils.experiment import Contrast, Experiment, Task
 from utils.files import file_name
 from utils.findings.depth import depth_verdict, has_flow
 from utils.findings.results import Results
+from utils.findings.runs import accuracy_over_seeds
 from utils.findings.sentences import depth_sentence, secondary_sentence
 from utils.records.record import RunRecord, Runs, share_a_seed
-from utils.report.claims import examine
 from utils.report.conclusions import overfitting_list, paragraphs, sentence_on_seeds, verdict_lists
 from utils.report.contents import contents_on_page
 from utils.report.made import weights_in_words, what_was_run
-from utils.report.original import Original
-from utils.report.short import ACCURACY, CLAIMS, COSTS, OVERFITTING, VERDICTS, Sentence, in_short
+from utils.report.short import ACCURACY, COSTS, OVERFITTING, VERDICTS, Sentence, in_short
 from utils.report.tables import (
     ablation_table,
     classes_table,
     confused_pairs_table,
     confusion_change_table,
     main_table,
-    original_table,
-    protocol_table,
     timing_table,
     training_table,
 )
-from utils.words import bullets, markdown, picture_link, plain, table_by_column
+from utils.words import bullets, markdown, percent, picture_link, plain, table_by_column
 
 DATA = "Data"
 NOTHING_YET = "No finished run of the current recipes yet."
 
 
-def results_text(results: Results, original: Original) -> str:
+def results_text(results: Results) -> str:
     """The results of a task in Markdown, ending with a newline. Links expect the pictures in the page's own folder."""
     results = for_markdown(results)
     runs, timing, contents = results.runs, results.timing, results.contents
@@ -45,7 +42,7 @@ def results_text(results: Results, original: Original) -> str:
     costs = "training time, inference time, parameters" if timing else "parameters"
     first = next(iter(runs.values()))[0]
     sections = {
-        "In short": [bullets([linked(sentence) for sentence in in_short(results, original)])],
+        "In short": [bullets([linked(sentence) for sentence in in_short(results)])],
         DATA: contents_on_page(contents) if contents else [],
         ACCURACY: [
             what_was_run(runs, markdown(first.data_name)),
@@ -65,7 +62,6 @@ def results_text(results: Results, original: Original) -> str:
             timing_table(runs, timing),
         ],
         "Regularisers": [_ablation(results)],
-        CLAIMS: [original_table(results, original), _claims(results, original)],
         "Gradients": [_gradients(runs)],
         "Confused classes": [confused_pairs_table(runs), _confusion_difference(results)],
         "Each model": [
@@ -85,19 +81,21 @@ def linked(sentence: Sentence, page: str = "") -> str:
     return f"{sentence.text} ([numbers]({page}#{anchor}))"
 
 
-def original_protocol_text(results: Results, original: Original) -> str:
-    """The results of a task by the original protocol, in Markdown: only a comparison with the original numbers."""
+def original_protocol_text(results: Results) -> str:
+    """The results of a task by the original report's protocol, in Markdown: accuracies alone."""
     results = for_markdown(results)
     if not results.runs:
         return paragraphs([NOTHING_YET, _left_out(results)])
+    columns = {
+        "model": lambda model, _: model,
+        "accuracy of the last epoch": lambda _, records: percent(accuracy_over_seeds(records)),
+    }
     return paragraphs(
         [
             what_was_run(results.runs, markdown(next(iter(results.runs.values()))[0].data_name)),
             "All training images were trained on, and the test set was the validation set, as in the original report: "
-            "only to check its figures. Accuracy on the test set with the weights of the last epoch; more than seeds "
-            "explain means that the original figure, one run, lies outside the 95% prediction interval of our seeds "
-            "(each model by itself, unadjusted).",
-            protocol_table(results.runs, original),
+            "only to check its figures.",
+            table_by_column(columns, results.runs.items()),
             _left_out(results),
         ]
     )
@@ -157,21 +155,6 @@ def _recipes_in_words(task: Task, contrast: Contrast) -> str:
 
 def _pairs_in_words(values: Mapping[str, tuple]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {plain(a)} and {plain(b)}" for name, (a, b) in values.items())
-
-
-def _claims(results: Results, original: Original) -> str:
-    if not original.claims:
-        return ""
-    columns = {
-        "the original report's claim": lambda row: row.claim,
-        "ours": lambda row: row.outcome,
-        "by these numbers": lambda row: row.numbers,
-    }
-    rows = [(examine(claim, results),) for claim in original.claims]
-    return (
-        "Its claims, re-examined: confirmed, refuted, or not decided, by the rules of docs/original-report.md.\n\n"
-        f"{table_by_column(columns, rows)}"
-    )
 
 
 def _ablation(results: Results) -> str:

@@ -14,15 +14,12 @@ from utils.findings.ranking import Ranking, between, rank
 from utils.findings.results import Results
 from utils.findings.verdicts import Verdict, compared_times
 from utils.records.record import share_a_seed
-from utils.report.claims import outcomes
-from utils.report.original import Original
 from utils.stats.intervals import FEWEST_SEEDS
 from utils.stats.overfitting import FEWEST_EPOCHS, Overfitting
 from utils.words import in_a_row, plural, runs_in_words, seeds_needed_in_words
 
 # The sections of the page.
 ACCURACY, VERDICTS, OVERFITTING, COSTS = "Test accuracy", "Verdicts", "Overfitting", "Costs"
-CLAIMS = "The original report's claims"
 REGULARISERS = {"dropout", "weight_decay", "augmentation", "label_smoothing"}
 MOST_NAMED = 4  # models or verdicts in a list; --add may plan many
 
@@ -101,7 +98,7 @@ class Sentence(NamedTuple):
     section: str
 
 
-def in_short(results: Results, original: Original) -> list[Sentence]:
+def in_short(results: Results) -> list[Sentence]:
     """The best model, and whether it beats guessing; what regularisation did, who overfits, what is open and so on.
 
     Empty if no record counts. The names of models stand as `results` has them.
@@ -118,7 +115,6 @@ def in_short(results: Results, original: Original) -> list[Sentence]:
         (_other_verdicts(results, ranking), VERDICTS),
         (_diverged(results), ACCURACY),
         (_open(results), _section_of_what_is_open(results)),
-        (_claims(results, original), CLAIMS),
     ]
     # A model's name keeps its letters, as in "resnet18 has the highest accuracy".
     names = tuple(results.runs)
@@ -318,16 +314,6 @@ def _section_of_what_is_open(results: Results) -> str:
     overfitting = any(results.overfitting[model].word == "not decided" for model in results.runs)
     only = overfitting and all(verdict.decided for verdict in verdicts)
     return OVERFITTING if only or not verdicts else VERDICTS
-
-
-def _claims(results: Results, original: Original) -> str:
-    """How many of the original report's claims hold."""
-    if not original.claims:
-        return ""
-    counts = outcomes(original.claims, results)
-    words = [word for word in ("confirmed", "refuted", "not decided") if counts[word]]
-    told = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {word}" for word in words]
-    return f"of the original report's {plural(counts.total(), 'claim')} on this task, {in_a_row(told)}"
 
 
 def _of(verdict: Verdict) -> dict[str, str]:

@@ -13,13 +13,10 @@ from utils.findings.sentences import timed_on
 from utils.findings.verdicts import FEWEST_ROUNDS
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
-from utils.report.original import Original
 from utils.stats.curves import roughness
 from utils.stats.intervals import (
     FEWEST_SEEDS,
-    as_share,
     mean_interval,
-    prediction_interval,
     ratio_interval,
     relative_spread,
 )
@@ -155,24 +152,6 @@ def doubts_on_times(timing: TimingRecord) -> str:
     )
 
 
-def original_table(results: Results, original: Original) -> str:
-    runs = results.runs
-    both = [(model, records) for model, records in runs.items() if model in original.runs]
-    if not both:
-        return ""
-    columns = {
-        "model": lambda model, _: model,
-        "original: last accuracy on the test set": lambda model, _: f"{original.runs[model]['val_accuracy'][-1]:.2f}%",
-        "ours: test accuracy": lambda _, records: percent(accuracy_over_seeds(records)),
-        "original: overfitting": lambda model, _: original.overfitting(model),
-        "ours": lambda model, _: overfitting_in_short(results.overfitting[model]),
-    }
-    return (
-        "Beside the original report, which used the test set as validation set, trained on all training images (ours "
-        f"holds some out) and read overfitting off by eye:\n\n{table_by_column(columns, both)}"
-    )
-
-
 def classes_table(records: Sequence[RunRecord]) -> str:
     """Precision, recall and F1 of each class on the test set, means over seeds; "" if a record lacks them."""
     names, scores = records[0].class_names, class_scores(records)
@@ -272,35 +251,6 @@ def _paired_difference(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
     difference = paired_comparison(*zip(*correct, strict=True), b[0].test_total, m=1).difference
     n = f", {plural(len(correct), 'seed')}" if len(correct) < max(len(a), len(b)) else ""
     return with_bounds(difference, points) + n
-
-
-def protocol_table(runs: Runs, original: Original) -> str:
-    """The validation accuracies of the last epoch beside those of the original report, which had one run a model."""
-    ours = {model: [record.curve("val_accuracy")[-1] for record in records] for model, records in runs.items()}
-    theirs = {model: run["val_accuracy"][-1] / 100 for model, run in original.runs.items()}
-    no_such_model = "it had no such model" if original.runs else "no part of a quick look"
-    columns = {
-        "model": lambda model: model,
-        "original": lambda model: f"{theirs[model]:.2%}" if model in theirs else "–",
-        "ours": lambda model: percent(as_share(mean_interval(ours[model]))),
-        "original minus ours, points": lambda model: (
-            points(theirs[model] - mean_interval(ours[model]).estimate) if model in theirs else "–"
-        ),
-        "more than seeds explain?": lambda model: (
-            _beyond_seeds(theirs[model], ours[model]) if model in theirs else no_such_model
-        ),
-    }
-    return table_by_column(columns, [(model,) for model in runs])
-
-
-def _beyond_seeds(value: float, accuracies: Sequence[float]) -> str:
-    """Whether a run with accuracy `value` lies outside the prediction interval of our runs with `accuracies`."""
-    expected, n = as_share(prediction_interval(accuracies)), plural(len(accuracies), "seed")
-    if np.isnan(expected.low):
-        return f"can't be said ({n})"
-    inside = expected.low <= value <= expected.high
-    bounds = f"{expected.low:.2%} to {expected.high:.2%}"
-    return f"{'no' if inside else '**yes**'}: one more run is expected at {bounds} ({n})"
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:

@@ -7,13 +7,25 @@ import re
 
 import numpy as np
 import pytest
+from checkout_folder import CHECKOUT
+from made_page import make_runs, rows_of, text_of
 from made_records import CIFAR_CLASSES, make_record, make_timing, wavy_record, with_losses
 
+from docs.original_claims import RULES, Claim, Finding, examine, outcome
+from docs.original_report import (
+    ORIGINAL_REPORT,
+    Original,
+    blocks_of,
+    figures_table,
+    protocol_table,
+    read_original,
+    results_of,
+)
 from task_1_1_mnist import TASK as TASK_1_1
 from task_1_2_cifar import TASK as TASK_1_2
+from utils.experiment import under_original_protocol
 from utils.findings.results import Results
-from utils.report.claims import RULES, Finding, examine, outcome
-from utils.report.original import ORIGINAL_REPORT, read_original
+from utils.report.readme import block_of
 
 CIFAR = {"task": "task_1_2", "dataset": "cifar10", "image_shape": (3, 32, 32), "class_names": CIFAR_CLASSES}
 RESIDUAL, REGULARIZED = "CNNWithResidual", "CNNWithResidual-Regularized"
@@ -256,3 +268,66 @@ def test_vanishing_gradients(first, last, word):
     assert verdict("gradients of CIFARCNN", {"CIFARCNN": records}, task=TASK_1_2) == word
     assert verdict("gradients of CIFARCNN", {"CIFARCNN": records[:2]}, task=TASK_1_2) == "not decided"
     assert verdict("gradients of CIFARCNN", {}, task=TASK_1_2) == "not decided"
+
+
+def original_runs(*accuracies):
+    records = [make_record("FCN", seed, task="original_protocol/task_1_1") for seed in range(len(accuracies))]
+    for record, accuracy in zip(records, accuracies, strict=True):
+        record.history[-1]["val_accuracy"] = accuracy
+    return {"FCN": records, "Ours": [make_record("Ours")]}
+
+
+ORIGINAL = Original({"FCN": {"val_accuracy": [90.0, 98.16]}})
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [
+        ([0.981], "can't be said (1 seed)"),
+        ([0.981, 0.982], "can't be said (2 seeds)"),
+        ([0.98, 0.981, 0.982], "no: one more run is expected at 97.60% to 98.60% (3 seeds)"),
+        ([0.9700, 0.9701, 0.9702], "**yes**: one more run is expected at 96.96% to 97.06% (3 seeds)"),
+        ([0.97, 0.97, 0.97], "can't be said (3 seeds)"),
+    ],
+)
+def test_what_seeds_explain_of_the_original_figures(accuracies, verdict):
+    row, ours = rows_of(protocol_table(original_runs(*accuracies), ORIGINAL), "original").values()
+    assert ours["original"] == "–" and "no such model" in ours["more than seeds explain?"]
+    assert row["more than seeds explain?"] == verdict
+    assert row["original"] == "98.16%" and row["ours"].startswith(f"{np.mean(accuracies):.2%}")
+    assert row["original minus ours, points"] == f"{98.16 - 100 * np.mean(accuracies):.2f}"
+
+
+def test_the_report_stands_beside_ours():
+    accuracies = {"FCN": [90.0, 98.16], "SimpleCNN": [99.12], "VGG": [1.0]}
+    figures = {model: {"val_accuracy": values} for model, values in accuracies.items()}
+    original = Original(figures, [Claim("FCN overfits", "overfits", {"epochs": {"FCN": 7, "SimpleCNN": None}})])
+    runs = make_runs(2)
+    rows = rows_of(figures_table(Results(TASK_1_1, runs), original), "original: overfitting")
+    assert list(rows) == ["FCN", "SimpleCNN"]
+    assert rows["FCN"]["original: last accuracy on the test set"] == "98.16%"
+    assert rows["FCN"]["original: overfitting"] == "from epoch 7"
+    assert rows["SimpleCNN"]["original: overfitting"] == "none"
+    ours = rows_of(text_of(runs), "test accuracy")["FCN"]["test accuracy, final weights"]
+    assert rows["FCN"]["ours: test accuracy"] == ours
+
+
+@pytest.mark.parametrize("task", [TASK_1_1, TASK_1_2], ids=lambda task: task.name)
+@pytest.mark.parametrize("of", [lambda task: task, under_original_protocol], ids=["holdout", "original"])
+def test_the_committed_page_is_what_the_records_give(task, of):
+    page = (CHECKOUT / "docs/original-report.md").read_text(encoding="utf-8")
+    ((name, text),) = blocks_of(results_of(of(task)), read_original(task.name)).items()
+    assert block_of(page, name) == text
+
+
+@pytest.mark.parametrize("task", ["task_1_1", "task_1_2"])
+def test_the_original_accuracies_are_those_that_the_report_gives(task):
+    runs = read_original(task).runs
+    last = {name: run["val_accuracy"][-1] for name, run in runs.items()}
+    assert (
+        last
+        == {
+            "task_1_1": {"FCN": 98.16, "SimpleCNN": 99.12, "CNNWithResidual": 99.48},
+            "task_1_2": {"CIFARCNN": 76.25, "CNNWithResidual": 82.53, "CNNWithResidual-Regularized": 80.02},
+        }[task]
+    )

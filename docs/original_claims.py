@@ -1,11 +1,11 @@
-"""The claims of the original report, re-examined: each by a rule, with the numbers that decide it. Never loads torch.
+"""The claims of the original report, re-examined: each by a rule, with the numbers that decide it.
 
-A rule is a function. Its arguments are the results and what docs/original_report.json gives for the claim. It returns a
-finding for each statement of the claim.
+A rule is a function. Its arguments are the results and what original_report.json gives for the claim. It returns a
+finding for each statement of the claim. `original_report.py` writes the page.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,29 @@ from utils.findings.runs import plateau_epochs
 from utils.findings.sentences import accuracy_sentence, depth_sentence, stability_sentence
 from utils.findings.verdicts import Verdict, compared_times
 from utils.records.record import RunRecord, paired
-from utils.report.original import Claim
 from utils.stats.curves import LAST_EPOCHS
 from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval
 from utils.stats.overfitting import Overfitting
 from utils.words import lost_runs_in_words, plateau_in_words, plural, ratio_in_words, share_of_time, with_bounds
 
 CAT, DOG, FROG = 3, 5, 6  # indices of CIFAR-10's classes
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim in the report's words.
+
+    `rule` is the name of the rule that judges it, and `arguments` are that rule's arguments. `note` says which part of
+    the claim is not judged, `scope` what the outcome is limited to.
+    """
+
+    text: str
+    rule: str
+    arguments: Mapping
+    note: str = ""
+    scope: str = ""
+
+
 Pairs = Sequence[Sequence[str]]
 
 
@@ -247,11 +263,6 @@ RULES = {
         "neither",
     ),
 }
-
-
-def outcomes(claims: Sequence[Claim], results: Results) -> Counter:
-    """How many of the claims are confirmed, refuted and not decided."""
-    return Counter(outcome(RULES[claim.rule].find(results, **claim.arguments)) for claim in claims)
 
 
 class Examined(NamedTuple):
