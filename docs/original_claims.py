@@ -9,18 +9,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from utils.findings.depth import VANISHING, depth_verdict, last_epoch_ratio
 from utils.findings.overfitting import overfitting_sentence
 from utils.findings.results import Results
 from utils.findings.runs import plateau_epochs
-from utils.findings.sentences import accuracy_sentence, depth_sentence, stability_sentence
-from utils.findings.verdicts import Verdict, compared_times
+from utils.findings.sentences import accuracy_sentence, depth_sentence
+from utils.findings.verdicts import Verdict, compared_times, judge
 from utils.records.record import RunRecord, paired
 from utils.stats.curves import LAST_EPOCHS
-from utils.stats.intervals import FEWEST_SEEDS, mean_interval, prediction_interval
+from utils.stats.intervals import FEWEST_SEEDS, ROUNDING, mean_interval, prediction_interval
 from utils.stats.overfitting import Overfitting
-from utils.words import lost_runs_in_words, plateau_in_words, plural, ratio_in_words, share_of_time, with_bounds
+from utils.words import (
+    lost_runs_in_words,
+    plateau_in_words,
+    plural,
+    ratio_in_words,
+    share_of_time,
+    three_digits,
+    with_bounds,
+)
 
 CAT, DOG, FROG = 3, 5, 6  # indices of CIFAR-10's classes
 
@@ -71,7 +80,31 @@ def more_accurate(results: Results, pairs: Pairs) -> list[Finding]:
 
 def steadier(results: Results, pairs: Pairs) -> list[Finding]:
     """The claim: in each pair (first, second), the first has the lower roughness."""
-    return _ordered(results, pairs, results.stability_verdicts, stability_sentence, lambda verdict: verdict.lower)
+    verdicts = judge(results.runs, results.task.contrasts, lambda record: roughness(record.curve("val_loss")))
+    return _ordered(results, pairs, verdicts, _steadiness, lambda verdict: verdict.lower)
+
+
+def _steadiness(verdict: Verdict) -> str:
+    """The verdict on roughness, as a ratio: roughness is a logarithm."""
+    difference = verdict.comparison.difference
+    ratio, low, high = (three_digits(np.exp(x)) for x in (difference.estimate, difference.low, difference.high))
+    bounds = "" if np.isnan(difference.low) else f" ({low} to {high}; {verdict.tested})"
+    return f"roughness of {verdict.b} over that of {verdict.a}: {ratio}{bounds}"
+
+
+def roughness(val_loss: ArrayLike) -> float:
+    """Log of the sd of the second differences of log val_loss over epochs, the first one dropped.
+
+    One number a run, from `val_loss` of shape (epochs,). The exponential of the difference between two runs is the
+    ratio of their relative roughness. It depends neither on the level of the losses (the logarithm removes it) nor on a
+    steady trend (the second differences do). NaN for fewer than 5 epochs, for a loss that is not positive and finite,
+    or if the differences do not vary.
+    """
+    val_loss = np.asarray(val_loss, dtype=float)
+    if len(val_loss) < 5 or not (np.isfinite(val_loss) & (val_loss > 0)).all():
+        return np.nan
+    spread = np.diff(np.log(val_loss), 2)[1:].std(ddof=1)
+    return float(np.log(spread)) if spread > ROUNDING else np.nan
 
 
 def _ordered(

@@ -3,7 +3,9 @@
 import dataclasses
 import inspect
 import json
+import math
 import re
+import statistics
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from checkout_folder import CHECKOUT
 from made_page import make_runs, rows_of, text_of
 from made_records import CIFAR_CLASSES, make_record, make_timing, wavy_record, with_losses
 
-from docs.original_claims import RULES, Claim, Finding, examine, outcome
+from docs.original_claims import RULES, Claim, Finding, examine, outcome, roughness
 from docs.original_report import (
     ORIGINAL_REPORT,
     Original,
@@ -331,3 +333,30 @@ def test_the_original_accuracies_are_those_that_the_report_gives(task):
             "task_1_2": {"CIFARCNN": 76.25, "CNNWithResidual": 82.53, "CNNWithResidual-Regularized": 80.02},
         }[task]
     )
+
+
+def test_roughness_by_hand():
+    # Second differences of the logs are 6, -2, 2, -2; without the first their sd is sqrt(16 / 3).
+    assert roughness(np.exp([5, 0, 1, 0, 1, 0])) == pytest.approx(math.log(16 / 3) / 2)
+
+
+def test_roughness_ignores_scale_and_trend():
+    rng = np.random.default_rng(5)
+    t = np.arange(15)
+    smooth, rough = (np.exp(0.4 * np.exp(-t / 3) + sd * rng.normal(size=15)) for sd in (0.01, 0.2))
+    logs = [math.log(value) for value in rough]
+    second = [logs[i] - 2 * logs[i + 1] + logs[i + 2] for i in range(1, 13)]
+    assert roughness(rough) == pytest.approx(math.log(statistics.stdev(second)))
+    assert roughness(rough) > roughness(smooth)
+    assert roughness(37 * rough) == pytest.approx(roughness(rough))
+    assert roughness(rough * np.exp(-0.3 * t)) == pytest.approx(roughness(rough))
+
+
+@pytest.mark.parametrize(
+    "val_loss",
+    [[], [1.0, 2.0, 1.5, 1.8], [0.7] * 9, 0.3 ** np.arange(12), [1, 2, 3, 2, 0, 1], [1, 2, -3, 2, 1, 1],
+     [1, 2, math.nan, 2, 1, 1], [1, 2, math.inf, 2, 1, 1], [None] * 8],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_roughness_where_it_is_undefined(val_loss):
+    assert math.isnan(roughness(val_loss))

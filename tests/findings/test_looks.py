@@ -1,16 +1,13 @@
 """Verdicts by looks: families worked out by hand, what a look decides stays, and the error rates by simulation."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from made_counts import AB, FAMILIES, TOTAL, runs_of
-from made_records import wavy_record
 from scipy import stats
 
 from utils.experiment import Contrast
 from utils.findings.sentences import accuracy_sentence
-from utils.findings.verdicts import accuracy_verdicts, open_after, stability_verdicts
+from utils.findings.verdicts import accuracy_verdicts, open_after
 from utils.stats.looks import LOOKS
 from utils.words import seeds_needed_in_words
 
@@ -135,21 +132,6 @@ def test_how_many_seeds_would_decide_is_told_as_a_look():
     (verdict,) = looked_at(runs_of(A=WORSE[:3], B=better_by(WORSE, [10, 40, 22])), AB).values()
     assert verdict.seeds_needed not in (6, 12)
     assert f"; {seeds_needed_in_words(verdict.seeds_needed, True)} seeds would" in accuracy_sentence(verdict)
-
-
-def test_steadiness_is_judged_by_the_same_looks():
-    runs = {"A": [wavy_record("A", s, 0.3) for s in range(7)], "BB": [wavy_record("BB", s, 0.03) for s in range(7)]}
-    contrasts = [dataclasses.replace(AB[0], b="BB")]
-    (verdict,) = stability_verdicts(runs, contrasts, by_looks=True)
-    first = {name: records[: verdict.look] for name, records in runs.items()}
-    (fixed,) = stability_verdicts(first, contrasts)
-    assert verdict.word == "better" and verdict.look in (3, 6) and verdict.p == pytest.approx(3 * fixed.p)
-    flat = dataclasses.replace(runs["A"][1], history=[{"val_loss": 0.0}] * 15)  # its roughness is undefined
-    (none,) = stability_verdicts(runs | {"A": [runs["A"][0], flat, *runs["A"][2:]]}, contrasts, by_looks=True)
-    assert (none.word, none.look, len(none.seeds)) == ("too few seeds", 0, 6)
-    longer = dataclasses.replace(runs["A"][6], history=runs["A"][6].history[:11])  # a later run that stops earlier
-    (same,) = stability_verdicts(runs | {"A": [*runs["A"][:6], longer]}, contrasts, by_looks=True)
-    assert same.differences.tolist() == verdict.differences.tolist() and same.p == verdict.p
 
 
 # Simulations

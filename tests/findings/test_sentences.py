@@ -1,49 +1,17 @@
-"""Sentences on steadiness, times, test images and depth."""
+"""Sentences on times, test images and depth."""
 
 import dataclasses
-import re
 
 import numpy as np
 import pytest
 from made_counts import AB
-from made_records import make_record, make_timing, wavy_record
+from made_records import make_record, make_timing
 from scipy import stats
 
-from utils.experiment import Contrast
 from utils.findings.depth import DepthVerdict
-from utils.findings.sentences import depth_sentence, secondary_sentence, stability_sentence, time_sentence
-from utils.findings.verdicts import accuracy_verdicts, stability_verdicts
+from utils.findings.sentences import depth_sentence, secondary_sentence, time_sentence
+from utils.findings.verdicts import accuracy_verdicts
 from utils.stats.intervals import Interval
-from utils.stats.power import seeds_needed
-
-
-def test_steadiness_that_is_not_distinguished_says_how_many_seeds_would_decide():
-    runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.36) for s in range(6)]}
-    (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
-    n = seeds_needed(verdict.differences.mean(), verdict.differences.std(ddof=1), 6, 0.025)
-    assert 6 < n <= 50 and stability_sentence(verdict).endswith(f"); about {n} seeds would probably decide it")
-
-
-def test_steadiness_with_too_few_seeds_or_without_spread():
-    few = {"A": [wavy_record("A", s, 0.3) for s in range(2)], "BB": [wavy_record("BB", s, 0.03) for s in range(2)]}
-    (verdict,) = stability_verdicts(few, [Contrast("A", "BB")])
-    start = r"A and BB, steadiness: too few seeds \(2 seeds in common; roughness of BB over that of A: 0\.\d+\)$"
-    assert re.match(start, stability_sentence(verdict))
-    same = [wavy_record("A", s, 0.3) for s in range(3)]
-    alike = {"A": same, "B": [dataclasses.replace(record, model="B") for record in same]}
-    (verdict,) = stability_verdicts(alike, AB)
-    told = "A and B, steadiness: undefined (3 seeds in common; roughness of B over that of A: 1.00)"
-    assert stability_sentence(verdict) == told
-
-
-def test_steadier_is_the_smaller_roughness_told_as_a_ratio():
-    runs = {"A": [wavy_record("A", s, 0.3) for s in range(6)], "BB": [wavy_record("BB", s, 0.03) for s in range(6)]}
-    (verdict,) = stability_verdicts(runs, [Contrast("A", "BB")])
-    sentence = stability_sentence(verdict)
-    ratio = float(re.match(r"BB trains more steadily than A: (0\.\d+) times the roughness", sentence)[1])
-    assert 0.05 < ratio < 0.2
-    (mirrored,) = stability_verdicts(runs, [Contrast("BB", "A")])
-    assert stability_sentence(mirrored) == sentence
 
 
 def test_faster_only_beyond_two_percent():

@@ -22,7 +22,7 @@ FEW_SEEDS = "Fewer than 3 seeds show no spread to rely on: they can't say which 
 def test_one_seed_has_no_interval_and_what_it_cannot_carry_is_said():
     runs = make_runs(1)
     text = text_of(runs, timing=make_timing(list(MODELS)))
-    assert FEW_SEEDS in text and "overfit" in text and "more steadily" in text and "95% t-intervals" not in text
+    assert FEW_SEEDS in text and "overfit" in text and "95% t-intervals" not in text
     assert text.startswith("# Results on MNIST\n\n## In short\n\n- ")
     assert "\n\nMNIST, 1 seed (0), 15 epochs, batches of 64, Adam with learning rate 0.001." in text
     for model, row in rows_of(text, "test accuracy").items():
@@ -74,7 +74,6 @@ def test_short_runs_say_that_they_are_short(epochs, seeds):
     text = text_of(make_runs(seeds, epochs=epochs), timing=make_timing(list(MODELS)))
     assert no_nan(text)
     assert f"- FCN: no verdict, too few epochs ({epochs}; it takes 10)." in text
-    assert rows_of(text, "roughness")["FCN"]["roughness of validation loss"] == "not defined"
 
 
 def test_diverged_runs_are_named_and_leave_no_nan(tmp_path):
@@ -95,7 +94,7 @@ def test_a_diverged_run_is_counted_in_the_verdicts_of_its_model(tmp_path):
     assert diverged == {"SimpleCNN": [4, 7]}
     text = text_of(runs, left_out, diverged=diverged)
     sentences = [line for line in text.splitlines() if "; not counted: " in line]
-    assert [len(re.findall("steadi", sentence)) for sentence in sentences] == [0, 1]  # on accuracy and on steadiness
+    assert len(sentences) == 1
     for sentence in sentences:
         assert sentence.endswith("; not counted: SimpleCNN diverged with seeds 4, 7.") and "3 seeds" in sentence
     assert " Not counted: SimpleCNN diverged with seeds 4, 7.\n" in text

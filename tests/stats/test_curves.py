@@ -1,14 +1,13 @@
-"""Plateaus and roughness against plain-Python oracles and hand-worked values."""
+"""Plateaus against plain-Python oracles and hand-worked values."""
 
 import json
 import math
-import statistics
 
 import numpy as np
 import pytest
 from checkout_folder import CHECKOUT
 
-from utils.stats.curves import accuracy_plateau, roughness, running_median
+from utils.stats.curves import accuracy_plateau, running_median
 
 ORIGINAL = json.loads((CHECKOUT / "docs" / "original_report.json").read_text())["runs"]
 
@@ -46,30 +45,3 @@ def test_accuracy_plateau_counts_half_a_point_exactly():
     for count in range(3000, 4900):
         assert accuracy_plateau([count / 5000] * 3 + [(count + 25) / 5000] * 4) == 4
         assert accuracy_plateau([count / 5000] * 3 + [(count + 24) / 5000] * 4) == 1
-
-
-def test_roughness_by_hand():
-    # Second differences of the logs are 6, -2, 2, -2; without the first their sd is sqrt(16 / 3).
-    assert roughness(np.exp([5, 0, 1, 0, 1, 0])) == pytest.approx(math.log(16 / 3) / 2)
-
-
-def test_roughness_ignores_scale_and_trend():
-    rng = np.random.default_rng(5)
-    t = np.arange(15)
-    smooth, rough = (np.exp(0.4 * np.exp(-t / 3) + sd * rng.normal(size=15)) for sd in (0.01, 0.2))
-    logs = [math.log(value) for value in rough]
-    second = [logs[i] - 2 * logs[i + 1] + logs[i + 2] for i in range(1, 13)]
-    assert roughness(rough) == pytest.approx(math.log(statistics.stdev(second)))
-    assert roughness(rough) > roughness(smooth)
-    assert roughness(37 * rough) == pytest.approx(roughness(rough))
-    assert roughness(rough * np.exp(-0.3 * t)) == pytest.approx(roughness(rough))
-
-
-@pytest.mark.parametrize(
-    "val_loss",
-    [[], [1.0, 2.0, 1.5, 1.8], [0.7] * 9, 0.3 ** np.arange(12), [1, 2, 3, 2, 0, 1], [1, 2, -3, 2, 1, 1],
-     [1, 2, math.nan, 2, 1, 1], [1, 2, math.inf, 2, 1, 1], [None] * 8],
-)  # fmt: skip
-@pytest.mark.filterwarnings("error")
-def test_roughness_where_it_is_undefined(val_loss):
-    assert math.isnan(roughness(val_loss))

@@ -10,7 +10,7 @@ from utils.contrasts import variants
 from utils.experiment import Declared, Task
 from utils.findings.overfitting import overfitting_by_looks, overfitting_of
 from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds
-from utils.findings.verdicts import Verdict, accuracy_verdicts, stability_verdicts
+from utils.findings.verdicts import Verdict, accuracy_verdicts
 from utils.records.folder import judged_by_looks, read_runs
 from utils.records.record import RunRecord, Runs, share_a_seed
 from utils.records.timing import TimingRecord, read_timing
@@ -57,11 +57,6 @@ class Results:
         """The verdicts on the planned contrasts, by test accuracy, plain or balanced, with the final weights."""
         task = self.task
         return accuracy_verdicts(self.runs, task.contrasts, task.equivalence_margin, self.by_looks, self.balanced)
-
-    @cached_property
-    def stability_verdicts(self) -> list[Verdict]:
-        """The verdicts on the planned contrasts, by the roughness of validation loss."""
-        return stability_verdicts(self.runs, self.task.contrasts, self.by_looks)
 
     @cached_property
     def overfitting(self) -> dict[str, Overfitting]:

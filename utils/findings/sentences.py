@@ -31,14 +31,6 @@ ACCURACY = {
     "undefined": "{a} and {b}: undefined, since {b} minus {a} is {difference} points in each of {seeds}, which shows "
     "no spread",
 }
-STABILITY = {
-    "better": "{lower} trains more steadily than {higher}: {lead} times the roughness ({lead_low} to {lead_high}; "
-    "{tested}){caveat}",
-    "not distinguished": "{a} and {b} are not distinguished in steadiness ({change}, {low} to {high}; {tested})"
-    "{needed}",
-    "too few seeds": "{a} and {b}, steadiness: too few seeds ({seeds} in common; {change})",
-    "undefined": "{a} and {b}, steadiness: undefined ({seeds} in common; {change})",
-}
 TRAINING_TIME = {
     "faster": "{a} trains faster: an epoch takes {share}",
     "not distinguished": "{a} and {b} are not distinguished in training time: an epoch of {a} takes {share}",
@@ -66,25 +58,6 @@ def accuracy_sentence(verdict: Verdict) -> str:
         within_high=points(within.high),
         margin=margin,
         small=small if verdict.within else "",
-        needed=_needed(verdict),
-    )
-
-
-def stability_sentence(verdict: Verdict) -> str:
-    """The verdict on roughness, as a ratio. "Better" here means "trains more steadily"."""
-    # Roughness is a logarithm, so the exponential of a difference is a ratio.
-    difference, lead = verdict.comparison.difference, verdict.lead
-    # `higher` is the rougher model, but the sentence is about the steadier one: so the lead is inverted.
-    ratio, low, high = (three_digits(np.exp(x)) for x in (difference.estimate, difference.low, difference.high))
-    lead, lead_low, lead_high = (three_digits(np.exp(-x)) for x in (lead.estimate, lead.high, lead.low))
-    return STABILITY[verdict.word].format(
-        **_names_and_seeds(verdict),
-        change=f"roughness of {verdict.b} over that of {verdict.a}: {ratio}",
-        low=low,
-        high=high,
-        lead=lead,
-        lead_low=lead_low,
-        lead_high=lead_high,
         needed=_needed(verdict),
     )
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.experiment import Contrast
-from utils.findings.runs import balanced_accuracy, lengths_in_words, of_look
+from utils.findings.runs import balanced_accuracy, of_look
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
-from utils.stats.curves import roughness
 from utils.stats.intervals import FEWEST_SEEDS, Interval, ratio_interval
 from utils.stats.looks import LOOKS
 from utils.stats.paired import FAMILY_ERROR_RATE, Comparison, equivalent, holm, paired_comparison
@@ -122,26 +121,25 @@ def judge(
     measure: Callable[[RunRecord], float],
     total: int = 1,
     margin: float = 0.0,
-    comparable: Callable[[Sequence[RunRecord], Sequence[RunRecord]], bool] = lambda a, b: True,
     by_looks: bool = False,
 ) -> list[Verdict]:
     """A verdict on each contrast whose two models have a finished run with a common seed.
 
     It compares `measure(record) / total`: an integer count out of `total`, or any number with a total of 1. A pair with
-    an undefined number, such as the roughness of too few epochs, is left out. The family for Holm's method is all
+    an undefined number is left out. The family for Holm's method is all
     `contrasts`, even if some did not run: otherwise running fewer models would make verdicts easier.
 
     The seeds are all that two models have in common, as a number fixed beforehand; or, with `by_looks`, those of the
     look that decided, else of the last that could be made. A contrast that an earlier look called better counts in the
     family as rejected. So each look calls one of several equal models better with a probability of at most 5% / 3.
     """
-    m, every = len(contrasts), _measured(runs, contrasts, measure, comparable)
+    m, every = len(contrasts), _measured(runs, contrasts, measure)
     if not by_looks:
         return _verdicts(every, total, m, margin)
     found: dict[tuple[str, str], Verdict] = {}
     for n in LOOKS:
         of_seeds = {model: of_look(records, n) for model, records in runs.items()}
-        seen = [one for one in _measured(of_seeds, contrasts, measure, comparable) if len(one.seeds) == n]
+        seen = [one for one in _measured(of_seeds, contrasts, measure) if len(one.seeds) == n]
         still_open = [one for one in seen if one.pair not in found or not found[one.pair].decided]
         better = sum(verdict.word == "better" for verdict in found.values())
         found |= {(v.a, v.b): v for v in _verdicts(still_open, total, m, margin, look=n, better_before=better)}
@@ -150,12 +148,11 @@ def judge(
     return [found[contrast.a, contrast.b] for contrast in contrasts if (contrast.a, contrast.b) in found]
 
 
-def _measured(runs: Runs, contrasts: Sequence[Contrast], measure: Callable, comparable: Callable) -> list[Measured]:
+def _measured(runs: Runs, contrasts: Sequence[Contrast], measure: Callable) -> list[Measured]:
     """The numbers of all contrasts that have any, see `judge`."""
     found = []
     for contrast in contrasts:
-        of_a, of_b = runs.get(contrast.a, ()), runs.get(contrast.b, ())
-        both = paired(of_a, of_b) if comparable(of_a, of_b) else []
+        both = paired(runs.get(contrast.a, ()), runs.get(contrast.b, ()))
         measured = [(a.seed, measure(a), measure(b)) for a, b in both]
         if defined := [row for row in measured if np.isfinite(row).all()]:
             found.append(Measured(contrast, *zip(*defined, strict=True)))
@@ -211,17 +208,6 @@ def accuracy_verdicts(
         return judge(runs, contrasts, balanced_accuracy, margin=margin, by_looks=by_looks)
     total = next((records[0].test_total for records in runs.values()), 1)
     return judge(runs, contrasts, lambda record: record.test_correct, total, margin, by_looks=by_looks)
-
-
-def stability_verdicts(runs: Runs, contrasts: Sequence[Contrast], by_looks: bool = False) -> list[Verdict]:
-    """The verdicts on the roughness of validation loss; none where runs stopped after different numbers of epochs."""
-    return judge(
-        runs,
-        contrasts,
-        lambda record: roughness(record.curve("val_loss")),
-        comparable=lambda a, b: not lengths_in_words(a, b),
-        by_looks=by_looks,
-    )
 
 
 def compared_times(timing: TimingRecord, a: str, b: str, measure: str = "train_epoch_seconds") -> tuple[str, Interval]:

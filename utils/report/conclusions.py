@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from utils.findings.overfitting import LOOK_TAIL, overfitting_sentence
 from utils.findings.results import Results
-from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds, lengths_in_words
-from utils.findings.sentences import accuracy_sentence, stability_sentence, time_sentence, timed_on
+from utils.findings.runs import accuracy_over_seeds, balanced_over_seeds
+from utils.findings.sentences import accuracy_sentence, time_sentence, timed_on
 from utils.findings.verdicts import FASTER
 from utils.records.record import share_a_seed
 from utils.records.timing import TimingRecord
@@ -63,8 +63,8 @@ def sentence_on_seeds(results: Results) -> str:
     if fewest < FEWEST_SEEDS:
         more = "--until-decided" if results.by_looks else "--num-seeds 6"
         text += (
-            f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate, "
-            f"whether a model overfits, or which trains more steadily. More (`{more}`) can."
+            f" Fewer than {FEWEST_SEEDS} seeds show no spread to rely on: they can't say which model is more accurate "
+            f"or whether a model overfits. More (`{more}`) can."
         )
     text += _way_of_judging(results)
     if diverged:
@@ -86,11 +86,10 @@ def _way_of_judging(results: Results) -> str:
 
 
 def verdict_lists(results: Results) -> dict[str, list[str]]:
-    """The verdicts on the planned contrasts, {title: sentences}: first accuracy, then steadiness and time."""
+    """The verdicts on the planned contrasts, {title: sentences}: first accuracy, then time."""
     task, runs, timing, diverged = results.task, results.runs, results.timing, results.diverged
     tried = [contrast for contrast in task.contrasts if {contrast.a, contrast.b} <= runs.keys() | diverged.keys()]
     m, margin = len(task.contrasts), task.equivalence_margin
-    steady = {(verdict.a, verdict.b) for verdict in results.stability_verdicts}
     looks = len(LOOKS) if results.by_looks else 1
     adjusted = f"p Holm-adjusted and times {looks} for the looks" if results.by_looks else "Holm-adjusted"
     rate = FAMILY_ERROR_RATE / looks
@@ -108,19 +107,6 @@ def verdict_lists(results: Results) -> dict[str, list[str]]:
                 + lost_runs_in_words(diverged, contrast.a, contrast.b)
                 for contrast in tried
                 if not share_a_seed(runs, contrast.a, contrast.b)
-            ),
-        ],
-        f"Steadiness of training, by the roughness of validation loss ({adjusted}; intervals at {level})": [
-            *(
-                stability_sentence(verdict) + lost_runs_in_words(diverged, verdict.a, verdict.b)
-                for verdict in results.stability_verdicts
-            ),
-            *(
-                f"{contrast.a} and {contrast.b}, steadiness: no verdict, since runs stopped after {lengths}"
-                for contrast in task.contrasts
-                if share_a_seed(runs, contrast.a, contrast.b)
-                and (contrast.a, contrast.b) not in steady
-                and (lengths := lengths_in_words(runs[contrast.a], runs[contrast.b]))
             ),
         ],
         _training_time(timing): [

@@ -13,7 +13,7 @@ from pathlib import Path
 from utils.files import write_atomically
 from utils.findings.results import Results
 from utils.findings.runs import balanced_accuracy
-from utils.findings.sentences import accuracy_sentence, stability_sentence
+from utils.findings.sentences import accuracy_sentence
 from utils.findings.verdicts import Verdict
 from utils.records.record import RunRecord
 
@@ -137,14 +137,8 @@ def predictions(record: RunRecord) -> Iterator[Row]:
 
 
 def comparisons(results: Results) -> Iterator[Row]:
-    """A row for each planned comparison, `b` minus `a`; roughness is a logarithm, see docs/statistics.md."""
-    for verdict in results.accuracy_verdicts:
-        yield {**_of_verdict(results, verdict), "measure": results.measure, "sentence": accuracy_sentence(verdict)}
-    for verdict in results.stability_verdicts:
-        better = verdict.lower if verdict.word == "better" else None
-        sentence = stability_sentence(verdict)
-        row = _of_verdict(results, verdict) | {"margin": None, "within_margin": None, "better": better}
-        yield {**row, "measure": "log roughness of validation loss", "sentence": sentence}
+    """A row for each planned comparison, `b` minus `a`."""
+    return (_of_verdict(results, verdict) for verdict in results.accuracy_verdicts)
 
 
 def _of_verdict(results: Results, verdict: Verdict) -> Row:
@@ -152,6 +146,7 @@ def _of_verdict(results: Results, verdict: Verdict) -> Row:
     return {
         "task": results.task.name,
         "platform": _all_runs(results)[0].kind,
+        "measure": results.measure,
         "a": verdict.a,
         "b": verdict.b,
         "verdict": verdict.word,
@@ -170,4 +165,5 @@ def _of_verdict(results: Results, verdict: Verdict) -> Row:
         "equivalence_level": equivalence.level,
         "margin": verdict.margin,
         "within_margin": verdict.within,
+        "sentence": accuracy_sentence(verdict),
     }

@@ -13,10 +13,8 @@ from utils.findings.sentences import timed_on
 from utils.findings.verdicts import FEWEST_ROUNDS
 from utils.records.record import RunRecord, Runs, paired
 from utils.records.timing import TimingRecord
-from utils.stats.curves import roughness
 from utils.stats.intervals import (
     FEWEST_SEEDS,
-    mean_interval,
     ratio_interval,
     relative_spread,
 )
@@ -76,7 +74,6 @@ def training_table(results: Results) -> str:
         "test loss, final weights": lambda _, records: _mean_loss([r.test_loss for r in records]),
         "test loss, best-validation weights": lambda _, records: _mean_loss([r.best_test_loss for r in records]),
         "accuracy plateau from": lambda _, records: plateau_in_words(plateau_epochs(records), len(records)),
-        "roughness of validation loss": lambda _, records: _mean_roughness(records),
     }
     text = table_by_column(columns, runs.items())
     notes = (
@@ -85,7 +82,7 @@ def training_table(results: Results) -> str:
     )
     if max(map(len, runs.values())) > 1:
         notes = (
-            "Losses are means over seeds, epochs the lower median and the range, roughness a geometric mean. "
+            "Losses are means over seeds, epochs the lower median and the range. "
             f"{notes} Its growth is that over the seeds of the verdict on overfitting, with its interval in brackets."
         )
     return f"{text}\n\n{notes}"
@@ -100,11 +97,6 @@ def _mean_loss(losses: Sequence[float | None]) -> str:
 def _lowest_loss(records: Sequence[RunRecord]) -> str:
     lowest = [np.nanmin(record.curve("val_loss")) for record in records]
     return f"{_mean_loss(lowest)} ({epochs_in_words([record.best_epoch for record in records])})"
-
-
-def _mean_roughness(records: Sequence[RunRecord]) -> str:
-    rough = mean_interval([roughness(record.curve("val_loss")) for record in records]).estimate
-    return "not defined" if np.isnan(rough) else f"{np.exp(rough):.3f}"
 
 
 def timing_table(runs: Runs, timing: TimingRecord | None) -> str:

@@ -35,18 +35,3 @@ def accuracy_plateau(val_accuracy: ArrayLike) -> int | None:
     best_from_here = np.maximum.accumulate(smoothed[::-1])[::-1]
     epoch = int((best_from_here - smoothed < 0.005 - ROUNDING).argmax()) + 1
     return epoch if epoch <= len(smoothed) - LAST_EPOCHS else None
-
-
-def roughness(val_loss: ArrayLike) -> float:
-    """Log of the sd of the second differences of log val_loss over epochs, the first one dropped.
-
-    One number a run, from `val_loss` of shape (epochs,). The exponential of the difference between two runs is the
-    ratio of their relative roughness. It depends neither on the level of the losses (the logarithm removes it) nor on a
-    steady trend (the second differences do). NaN for fewer than 5 epochs, for a loss that is not positive and finite,
-    or if the differences do not vary.
-    """
-    val_loss = np.asarray(val_loss, dtype=float)
-    if len(val_loss) < 5 or not (np.isfinite(val_loss) & (val_loss > 0)).all():
-        return np.nan
-    spread = np.diff(np.log(val_loss), 2)[1:].std(ddof=1)
-    return float(np.log(spread)) if spread > ROUNDING else np.nan

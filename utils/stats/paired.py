@@ -42,9 +42,9 @@ def paired_comparison(
     """Student's paired t-test of (b - a) / total with its intervals: t = mean / (sd / sqrt(n)), n - 1 degrees.
 
     `a` and `b`, shape (n,), have one value for each seed, with the same seeds in the same order. The values are counts
-    of correct test predictions out of `total` images, so that the results are fractions; or any other measure, such as
-    `utils.stats.curves.roughness`, with a total of 1. Source: Student (1908), The probable error of a mean, Biometrika
-    6, 1-25. Raises ValueError if the lengths differ.
+    of correct test predictions out of `total` images, so that the results are fractions; or any other measure, with a
+    total of 1. Source: Student (1908), The probable error of a mean, Biometrika 6, 1-25. Raises ValueError if the
+    lengths differ.
 
     Undefined for fewer than three seeds, and for differences that are all the same: with a few seeds that shows a
     coarse measure, not certainty. This is checked before the test is called. A value of None (such as the test
