@@ -26,7 +26,6 @@ from utils.findings.results import read_results
 from utils.records.record import RunRecord, read_record, write_record
 from utils.report.conclusions import conclusions
 from utils.report.html import Setting, report_page
-from utils.report.original import Original
 from utils.report.page import results_text
 from utils.report.short import in_short
 from utils.words import table
@@ -100,8 +99,8 @@ def measured(folder: Path, models: int) -> dict[str, tuple[float, float]]:
     results = step("read", lambda: read_results(folder, task, declared))
     step("judge", lambda: (results.accuracy_verdicts, results.stability_verdicts, results.overfitting))
     pictures = step("draw", lambda: draw_task(results, folder.parent / "pictures"))
-    step("report", lambda: (results_text(results, Original()), in_short(results, Original()), conclusions(results)))
-    step("html", lambda: report_page(results, Original(), *draw_charts(results), Setting("")))
+    step("report", lambda: (results_text(results), in_short(results), conclusions(results)))
+    step("html", lambda: report_page(results, *draw_charts(results), Setting("")))
     assert all(len(records) == len(results.runs["Model001"]) for records in results.runs.values()), results.left_out
     return {**taken, "pictures": (len(pictures), 0)}
 
