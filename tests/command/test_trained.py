@@ -150,7 +150,7 @@ def test_the_whole_command_on_a_folder_that_is_deleted(tmp_path):
     done = run("--predict", str(tmp_path / "new"))
     assert done.returncode == 0 and done.stderr == ""
     first, *lines = done.stdout.splitlines()
-    assert first == "FCN, 2 seeds, trained on my_photos (cpu-fp32): named by --models."
+    assert first == "FCN, 2 seeds, averaged weights, trained on my_photos (cpu-fp32): named by --models."
     assert [line.split("%")[0].rsplit(" ", 1)[0] for line in lines] == [
         f"{tmp_path / 'new' / name}.png: {name}" for name in ("blue", "green", "red")
     ]
