@@ -10,11 +10,8 @@ from utils.data.remembered import remembered
 from utils.data.specs import DatasetSpec
 from utils.streams import warn
 
-WEIGHTS_IN_WORDS = {
-    "averaged": "averaged weights",
-    "last": "last weights",
-    "best": "weights of the lowest validation loss",
-}
+# The averaged ones have two names: see `RunRecord.averaged_in_words`.
+WEIGHTS_IN_WORDS = {"last": "last weights", "best": "weights of the lowest validation loss"}
 
 
 class NoWeights(ValueError):

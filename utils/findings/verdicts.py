@@ -126,8 +126,8 @@ def judge(
     """A verdict on each contrast whose two models have a finished run with a common seed.
 
     It compares `measure(record) / total`: an integer count out of `total`, or any number with a total of 1. A pair with
-    an undefined number is left out. The family for Holm's method is all
-    `contrasts`, even if some did not run: otherwise running fewer models would make verdicts easier.
+    an undefined number is left out. The family for Holm's method is all `contrasts`, even if some did not run:
+    otherwise running fewer models would make verdicts easier.
 
     The seeds are all that two models have in common, as a number fixed beforehand; or, with `by_looks`, those of the
     look that decided, else of the last that could be made. A contrast that an earlier look called better counts in the
